@@ -1,0 +1,64 @@
+//! Every limit of the wire and of the batch, with its reason. What one side may choose within them is told in
+//! the first exchange of a connection.
+
+/// Longest producer part of a batch that any Weir will ever accept. Bounds all lengths to 32 bits with room.
+pub const BATCH_BYTES_LIMIT: u32 = 16 << 20;
+
+/// Longest producer part a broker accepts by default: the largest record plus what stands around it.
+pub const BATCH_BYTES_MAX_DEFAULT: u32 = (1 << 20) + (64 << 10);
+
+/// Longest key, value and headers of one record together, by default.
+pub const RECORD_BYTES_MAX_DEFAULT: u32 = 1 << 20;
+
+/// Records in one batch. Keeps a void bitmap at 8 KiB.
+pub const BATCH_RECORDS_MAX: u32 = 1 << 16;
+
+/// Shortest record in a body: length, attributes, two deltas, key, value and header count of one byte each.
+pub const RECORD_BODY_BYTES_MIN: u32 = 7;
+
+/// Headers of one record.
+pub const RECORD_HEADERS_MAX: usize = 1024;
+
+/// Longest idempotency key. It fits every UUID, ULID and hash in text form.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
+
+/// Longest topic, group and client name.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Longest explanation in an error, and longest version text.
+pub const TEXT_BYTES_MAX: usize = 1024;
+
+/// Partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
+
+/// Entries in one page of a listing. Keeps a page under 512 KiB.
+pub const PAGE_ENTRIES_MAX: u32 = 1_000;
+
+/// Longest body of a frame that carries no batches.
+pub const CONTROL_FRAME_BYTES_MAX: u32 = 512 << 10;
+
+/// Longest body of a frame before the first exchange is done.
+pub const GREETING_FRAME_BYTES_MAX: u32 = 4 << 10;
+
+/// What a frame may carry beside one batch: its fixed fields and the broker section with a full bitmap.
+pub const BATCH_FRAME_OVERHEAD_BYTES: u32 = 16 << 10;
+
+/// Longest body of any frame.
+pub const FRAME_BYTES_MAX: u32 = BATCH_BYTES_LIMIT + BATCH_FRAME_OVERHEAD_BYTES;
+
+/// Batches of one producer and partition that may be unacknowledged. The broker remembers as many results.
+pub const UNACKED_BATCHES_MAX: usize = 64;
+
+/// Streams that one producer or one subscription spreads its partitions over.
+pub const LANES_MAX_DEFAULT: u32 = 16;
+
+/// Entries in one acknowledgement frame.
+pub const ACK_ENTRIES_MAX: usize = 4096;
+
+const _: () = assert!(RECORD_BYTES_MAX_DEFAULT < BATCH_BYTES_MAX_DEFAULT, "the largest record must fit a batch");
+const _: () = assert!(BATCH_BYTES_MAX_DEFAULT <= BATCH_BYTES_LIMIT, "the default must be within the format");
+const _: () = assert!(
+    BATCH_FRAME_OVERHEAD_BYTES as usize >= 64 + crate::batch::BROKER_SECTION_BYTES + BATCH_RECORDS_MAX as usize / 8,
+    "the fixed fields and a full void bitmap must fit"
+);
+const _: () = assert!(GREETING_FRAME_BYTES_MAX <= CONTROL_FRAME_BYTES_MAX, "greetings are control frames");
