@@ -4,11 +4,17 @@
 //! say at which byte what was wrong.
 
 pub mod batch;
+pub mod code;
+pub mod credit;
 pub mod error;
+pub mod frame;
 pub mod limits;
+pub mod message;
 pub mod partitioner;
 pub mod read;
 pub mod units;
 pub mod write;
 
+pub use code::{ErrorClass, ErrorCode};
+pub use credit::{Credit, CreditExceeded};
 pub use error::{DecodeError, Problem};

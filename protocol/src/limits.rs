@@ -55,10 +55,12 @@ pub const LANES_MAX_DEFAULT: u32 = 16;
 /// Entries in one acknowledgement frame.
 pub const ACK_ENTRIES_MAX: usize = 4096;
 
-const _: () = assert!(RECORD_BYTES_MAX_DEFAULT < BATCH_BYTES_MAX_DEFAULT, "the largest record must fit a batch");
+const _: () =
+    assert!(RECORD_BYTES_MAX_DEFAULT < BATCH_BYTES_MAX_DEFAULT, "the largest record must fit a batch");
 const _: () = assert!(BATCH_BYTES_MAX_DEFAULT <= BATCH_BYTES_LIMIT, "the default must be within the format");
 const _: () = assert!(
-    BATCH_FRAME_OVERHEAD_BYTES as usize >= 64 + crate::batch::BROKER_SECTION_BYTES + BATCH_RECORDS_MAX as usize / 8,
+    BATCH_FRAME_OVERHEAD_BYTES as usize
+        >= 64 + crate::batch::BROKER_SECTION_BYTES + BATCH_RECORDS_MAX as usize / 8,
     "the fixed fields and a full void bitmap must fit"
 );
 const _: () = assert!(GREETING_FRAME_BYTES_MAX <= CONTROL_FRAME_BYTES_MAX, "greetings are control frames");

@@ -51,7 +51,11 @@ mod tests {
         ];
         for (key, hash, partitions, partition) in vectors {
             assert_eq!(routing_hash(key.as_bytes()), hash, "hash of {key:?}");
-            assert_eq!(partition_of(hash, partitions).get(), partition, "partition of {key:?} of {partitions}");
+            assert_eq!(
+                partition_of(hash, partitions).get(),
+                partition,
+                "partition of {key:?} of {partitions}"
+            );
         }
     }
 

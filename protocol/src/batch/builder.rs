@@ -3,7 +3,9 @@
 use bytes::BufMut;
 use thiserror::Error;
 
-use crate::batch::{Compression, PRODUCER_HEADER_BYTES, ProducerBatch, ProducerHeader, TableBuilder, TableRow};
+use crate::batch::{
+    Compression, PRODUCER_HEADER_BYTES, ProducerBatch, ProducerHeader, TableBuilder, TableRow,
+};
 use crate::limits::{BATCH_BYTES_LIMIT, BATCH_RECORDS_MAX, RECORD_HEADERS_MAX};
 use crate::units::{Epoch, PartitionKey, ProducerId, Sequence, Timestamp};
 use crate::write::{Write, varint_len, zigzag_len};

@@ -75,9 +75,8 @@ impl Compression {
         if self == Self::None {
             return Ok(body);
         }
-        self.restore(&body, uncompressed_bytes as usize).ok_or_else(|| {
-            DecodeError::new(super::PRODUCER_HEADER_BYTES, Problem::Compression(self.name()))
-        })
+        self.restore(&body, uncompressed_bytes as usize)
+            .ok_or_else(|| DecodeError::new(super::PRODUCER_HEADER_BYTES, Problem::Compression(self.name())))
     }
 
     #[cfg(feature = "compression")]

@@ -172,9 +172,7 @@ fn length(
     }
     match usize::try_from(value) {
         Ok(length) => Ok(Some(length)),
-        Err(_negative) => {
-            Err(DecodeError::new(at, Problem::Invalid { what, value: value.cast_unsigned() }))
-        }
+        Err(_negative) => Err(DecodeError::new(at, Problem::Invalid { what, value: value.cast_unsigned() })),
     }
 }
 

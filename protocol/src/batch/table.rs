@@ -140,12 +140,16 @@ impl TableBuilder {
     pub fn push(&mut self, row: &TableRow<'_>) {
         let earlier = self.rows;
         self.rows += 1;
-        let plain = row.idempotency_key.is_none() && row.deliver_at.is_none() && row.time_to_live_us.is_none();
+        let plain =
+            row.idempotency_key.is_none() && row.deliver_at.is_none() && row.time_to_live_us.is_none();
         if self.columns == 0 && plain {
             return;
         }
         if let Some(key) = row.idempotency_key {
-            assert!((1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()), "an idempotency key has 1 to 64 bytes");
+            assert!(
+                (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()),
+                "an idempotency key has 1 to 64 bytes"
+            );
             self.columns |= IDEMPOTENCY_KEY | FINGERPRINT | ROUTING_HASH;
         }
         if row.deliver_at.is_some() {

@@ -1,0 +1,156 @@
+//! Frames: how messages stand in a stream, and how they are found in received bytes.
+//!
+//! A frame is a header of 8 bytes (length of the body, kind, two reserved bytes of zero) and the body. All is
+//! little endian. Nothing in it depends on QUIC.
+
+use bytes::{Buf, BufMut, Bytes};
+
+use crate::error::{DecodeError, Problem};
+use crate::limits::FRAME_BYTES_MAX;
+use crate::read::Reader;
+
+/// Length of a frame's header.
+pub const FRAME_HEADER_BYTES: usize = 8;
+
+/// Declares the kinds with their numbers in one table.
+macro_rules! kinds {
+    ($($(#[$meta:meta])* $name:ident = $number:literal,)*) => {
+        /// What a frame says. The numbers are stable.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum FrameKind { $($(#[$meta])* $name,)* }
+
+        impl FrameKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Its number on the wire.
+            pub const fn number(self) -> u16 {
+                match self { $(Self::$name => $number,)* }
+            }
+
+            /// The kind with this number, if there is one.
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number { $($number => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Client: opens a connection.
+    Hello = 1,
+    /// Broker: accepts it.
+    Welcome = 2,
+    /// Broker: a request, a stream or the connection failed.
+    Failure = 3,
+    /// Broker: no new work, please move on.
+    GoAway = 4,
+    /// Client: makes a topic.
+    CreateTopic = 16,
+    /// Client: changes a topic's settings.
+    AlterTopic = 17,
+    /// Client: deletes a topic.
+    DeleteTopic = 18,
+    /// Client: lists topics.
+    ListTopics = 19,
+    /// Client: describes a topic and a page of its partitions.
+    DescribeTopic = 20,
+    /// Broker: done, nothing to tell.
+    Done = 24,
+    /// Broker: a topic.
+    TopicInfo = 25,
+    /// Broker: a page of topics.
+    TopicList = 26,
+    /// Broker: a topic and a page of its partitions.
+    TopicDescription = 27,
+    /// Client: asks for a producer identity.
+    OpenProducer = 32,
+    /// Broker: gives it.
+    ProducerOpened = 33,
+    /// Client: makes the stream a lane for publishing.
+    PublishOpen = 48,
+    /// Client: a batch.
+    Publish = 49,
+    /// Broker: results of batches.
+    PublishAck = 50,
+    /// Broker: a batch that was not taken.
+    PublishRejected = 51,
+    /// Both: raises the limit of bytes that may be sent on the stream.
+    Grant = 52,
+    /// Client: makes the stream a lane of a subscription.
+    SubscribeOpen = 64,
+    /// Client: starts reading a partition, or moves to another position.
+    SubscribePartition = 65,
+    /// Broker: where reading a partition starts.
+    PartitionStarted = 66,
+    /// Broker: batches.
+    Deliver = 67,
+    /// Broker: offsets that will not come.
+    Gap = 68,
+    /// Client: ends reading a partition.
+    UnsubscribePartition = 69,
+    /// Broker: reading a partition cannot start or go on.
+    PartitionEnded = 70,
+}
+
+/// A frame whose body has been received whole, not yet decoded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RawFrame {
+    /// What it says.
+    pub kind: FrameKind,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Writes the header of a frame.
+///
+/// # Panics
+/// If the body exceeds [`FRAME_BYTES_MAX`]: senders keep their limits.
+pub fn put_header(kind: FrameKind, body_bytes: usize, out: &mut impl BufMut) {
+    let length = u32::try_from(body_bytes).expect("frames are limited to 32 bits");
+    assert!(length <= FRAME_BYTES_MAX, "a frame exceeds the limit of the wire");
+    out.put_u32_le(length);
+    out.put_u16_le(kind.number());
+    out.put_u16_le(0);
+}
+
+/// Reads a frame header from the start of `bytes`, or says that it is not all there.
+///
+/// Returns the kind and the length of the body, which is at most `body_bytes_max`.
+///
+/// # Errors
+/// An unknown kind, a body that is too long, or reserved bytes that are not zero.
+pub fn peek_header(bytes: &[u8], body_bytes_max: u32) -> Result<Option<(FrameKind, usize)>, DecodeError> {
+    if bytes.len() < FRAME_HEADER_BYTES {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(bytes);
+    let length = reader.u32()?;
+    let number = reader.u16()?;
+    let reserved = reader.u16()?;
+    if length > body_bytes_max {
+        let (value, max) = (u64::from(length), u64::from(body_bytes_max));
+        return Err(DecodeError::new(0, Problem::TooLarge { what: "frame length", value, max }));
+    }
+    let Some(kind) = FrameKind::from_number(number) else {
+        return Err(DecodeError::new(4, Problem::Invalid { what: "frame kind", value: u64::from(number) }));
+    };
+    if reserved != 0 {
+        let problem = Problem::Invalid { what: "reserved frame bytes", value: u64::from(reserved) };
+        return Err(DecodeError::new(6, problem));
+    }
+    Ok(Some((kind, length as usize)))
+}
+
+/// Takes the next whole frame from the front of `bytes`, or says that it is not all there.
+///
+/// # Errors
+/// As [`peek_header`]; the position counts from the start of the frame.
+pub fn take_frame(bytes: &mut Bytes, body_bytes_max: u32) -> Result<Option<RawFrame>, DecodeError> {
+    let Some((kind, length)) = peek_header(bytes, body_bytes_max)? else { return Ok(None) };
+    if bytes.len() < FRAME_HEADER_BYTES + length {
+        return Ok(None);
+    }
+    bytes.advance(FRAME_HEADER_BYTES);
+    Ok(Some(RawFrame { kind, body: bytes.split_to(length) }))
+}
