@@ -154,3 +154,73 @@ pub fn take_frame(bytes: &mut Bytes, body_bytes_max: u32) -> Result<Option<RawFr
     bytes.advance(FRAME_HEADER_BYTES);
     Ok(Some(RawFrame { kind, body: bytes.split_to(length) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: FrameKind, body: &[u8]) -> BytesMut {
+        let mut out = BytesMut::new();
+        put_header(kind, body.len(), &mut out);
+        out.put_slice(body);
+        out
+    }
+
+    #[test]
+    fn kinds_have_numbers_of_their_own() {
+        let mut numbers: Vec<u16> = FrameKind::ALL.iter().map(|kind| kind.number()).collect();
+        for kind in FrameKind::ALL {
+            assert_eq!(FrameKind::from_number(kind.number()), Some(*kind));
+        }
+        assert!(numbers.is_sorted(), "kinds stand in order of number");
+        numbers.dedup();
+        assert_eq!(numbers.len(), FrameKind::ALL.len());
+    }
+
+    #[test]
+    fn a_bad_header_is_refused_at_the_byte_that_is_bad() {
+        let whole = frame(FrameKind::Grant, &[1, 2, 3]);
+        let refusal = |at: usize, byte: u8| {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            peek_header(&bytes, 3).unwrap_err()
+        };
+        let length = Problem::TooLarge { what: "frame length", value: 4, max: 3 };
+        assert_eq!(refusal(0, 4), DecodeError::new(0, length));
+        assert_eq!(refusal(4, 0), DecodeError::new(4, Problem::Invalid { what: "frame kind", value: 0 }));
+        let reserved = Problem::Invalid { what: "reserved frame bytes", value: 256 };
+        assert_eq!(refusal(7, 1), DecodeError::new(6, reserved));
+        assert_eq!(peek_header(&whole, 3), Ok(Some((FrameKind::Grant, 3))));
+        assert_eq!(peek_header(&whole[..7], 3), Ok(None));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_found_however_the_bytes_arrive(
+            bodies in vec((proptest::sample::select(FrameKind::ALL), vec(any::<u8>(), 0..50)), 0..10),
+            cuts in vec(1usize..40, 1..40),
+        ) {
+            // given
+            let mut stream = BytesMut::new();
+            for (kind, body) in &bodies {
+                stream.extend_from_slice(&frame(*kind, body));
+            }
+            // when
+            let (mut buffered, mut found, mut cuts) = (Bytes::new(), Vec::new(), cuts.into_iter().cycle());
+            while !stream.is_empty() {
+                let arrived = stream.split_to(cuts.next().unwrap().min(stream.len()));
+                buffered = [buffered, arrived.freeze()].concat().into();
+                while let Some(frame) = take_frame(&mut buffered, 50).unwrap() {
+                    found.push((frame.kind, frame.body.to_vec()));
+                }
+            }
+            // then
+            prop_assert!(buffered.is_empty());
+            prop_assert_eq!(found, bodies);
+        }
+    }
+}

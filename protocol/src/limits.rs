@@ -28,6 +28,10 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// Longest explanation in an error, and longest version text.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
+/// Largest offset and sequence on the wire and in a batch: a signed 64-bit number holds it, and adding a batch's
+/// records to it cannot overflow.
+pub const NUMBER_MAX: u64 = u64::MAX / 2;
+
 /// Partitions of one topic.
 pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 

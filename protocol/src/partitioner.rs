@@ -41,21 +41,33 @@ mod tests {
 
     #[test]
     fn keys_go_where_the_contract_says() {
-        let vectors: [(&str, u64, u32, u32); 6] = [
-            ("", 0x2d06_8005_38d3_94c2, 16, 2),
-            ("a", 0xe6c6_32b6_1e96_4e1f, 16, 14),
-            ("user-42", routing_hash(b"user-42"), 1, 0),
-            ("abc", 0x78af_5f94_892f_3950, 16, 7),
-            ("abc", 0x78af_5f94_892f_3950, 10_000, 4714),
-            ("abc", 0x78af_5f94_892f_3950, 3, 1),
+        // Computed with another implementation of XXH3 (Python's xxhash) and whole-number arithmetic.
+        let all_bytes: Vec<u8> = (0..=255).collect();
+        let vectors: [(&[u8], u64, u32, u32); 12] = [
+            (b"", 0x2d06_8005_38d3_94c2, 16, 2),
+            (b"a", 0xe6c6_32b6_1e96_4e1f, 16, 14),
+            (b"abc", 0x78af_5f94_892f_3950, 1, 0),
+            (b"abc", 0x78af_5f94_892f_3950, 3, 1),
+            (b"abc", 0x78af_5f94_892f_3950, 16, 7),
+            (b"abc", 0x78af_5f94_892f_3950, 10_000, 4714),
+            (b"user-42", 0x50fe_4b21_cf7b_09cd, 16, 5),
+            (b"user-42", 0x50fe_4b21_cf7b_09cd, 1000, 316),
+            ("Zürich".as_bytes(), 0x0ba4_4fcc_12cc_a74e, 64, 2),
+            (&all_bytes, 0x9408_a443_3b95_2d71, 10_000, 5782),
+            (&[b'x'; 1000], 0xc0a4_877b_962c_ba82, 7, 5),
+            (&[0], 0xc44b_dff4_074e_ecdb, 5, 3),
         ];
         for (key, hash, partitions, partition) in vectors {
-            assert_eq!(routing_hash(key.as_bytes()), hash, "hash of {key:?}");
+            assert_eq!(routing_hash(key), hash, "hash of {key:?}");
             assert_eq!(
                 partition_of(hash, partitions).get(),
                 partition,
                 "partition of {key:?} of {partitions}"
             );
+        }
+        let starts = [(1, 3, 0x5555_5555_5555_5556), (1, 10_000, 0x0006_8db8_bac7_10cc)];
+        for (index, partitions, start) in starts {
+            assert_eq!(range_start(index, partitions), start);
         }
     }
 

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 
 use crate::error::{DecodeError, Problem};
+use crate::limits::NUMBER_MAX;
+use crate::units::{Offset, Sequence};
 
 /// Reads values from the front of a byte slice and remembers where it is.
 ///
@@ -111,6 +113,44 @@ impl<'a> Reader<'a> {
         self.array()
     }
 
+    /// An offset, small enough to be calculated with.
+    ///
+    /// # Errors
+    /// [`Problem::Truncated`], [`Problem::TooLarge`].
+    pub fn offset(&mut self) -> Result<Offset, DecodeError> {
+        self.number("offset").map(Offset::new)
+    }
+
+    /// A sequence, small enough to be calculated with.
+    ///
+    /// # Errors
+    /// [`Problem::Truncated`], [`Problem::TooLarge`].
+    pub fn sequence(&mut self) -> Result<Sequence, DecodeError> {
+        self.number("sequence").map(Sequence::new)
+    }
+
+    fn number(&mut self, what: &'static str) -> Result<u64, DecodeError> {
+        let at = self.position;
+        let value = self.u64()?;
+        if value <= NUMBER_MAX {
+            return Ok(value);
+        }
+        Err(DecodeError::new(at, Problem::TooLarge { what, value, max: NUMBER_MAX }))
+    }
+
+    /// One byte that is 0 or 1.
+    ///
+    /// # Errors
+    /// [`Problem::Truncated`], [`Problem::Invalid`].
+    pub fn flag(&mut self, what: &'static str) -> Result<bool, DecodeError> {
+        let at = self.position;
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(DecodeError::new(at, Problem::Invalid { what, value: u64::from(other) })),
+        }
+    }
+
     /// A count that precedes items of at least `item_len` bytes each, so that a count larger than the input
     /// can hold is refused before anything is allocated for it.
     ///
@@ -194,4 +234,54 @@ impl<'a> Reader<'a> {
 /// If `part` is not a slice of `whole`.
 pub fn slice_of(whole: &Bytes, part: &[u8]) -> Bytes {
     whole.slice_ref(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_takes_all_or_nothing() {
+        let mut reader = Reader::new(&[1, 2, 3]);
+        assert_eq!(reader.u16(), Ok(0x0201));
+        let truncated = Problem::Truncated { needed: 2, available: 1 };
+        assert_eq!(reader.u16(), Err(DecodeError::new(2, truncated)));
+        assert_eq!(reader.take(usize::MAX).unwrap_err().position, 2);
+        assert_eq!((reader.position(), reader.remaining()), (2, 1));
+        assert_eq!(reader.clone().finish(), Err(DecodeError::new(2, Problem::Trailing(1))));
+        assert_eq!(reader.rest(), [3]);
+        assert_eq!(reader.finish(), Ok(()));
+    }
+
+    #[test]
+    fn numbers_to_be_calculated_with_leave_room() {
+        let largest = NUMBER_MAX.to_le_bytes();
+        let beyond = (NUMBER_MAX + 1).to_le_bytes();
+        assert_eq!(Reader::new(&largest).offset(), Ok(Offset::new(NUMBER_MAX)));
+        assert_eq!(Reader::new(&largest).sequence(), Ok(Sequence::new(NUMBER_MAX)));
+        assert!(Reader::new(&beyond).offset().is_err());
+        assert!(Reader::new(&beyond).sequence().is_err());
+    }
+
+    #[test]
+    fn a_count_is_believed_only_if_its_items_can_be_there() {
+        let bytes = [3, 0, 0, 0, 1, 1, 1, 1, 1, 1];
+        assert_eq!(Reader::new(&bytes).count("items", 2), Ok(3));
+        let problem = Problem::TooLarge { what: "items", value: 3, max: 2 };
+        assert_eq!(Reader::new(&bytes).count("items", 3), Err(DecodeError::new(0, problem)));
+    }
+
+    #[test]
+    fn flags_are_zero_or_one() {
+        assert_eq!(Reader::new(&[0]).flag("on"), Ok(false));
+        assert_eq!(Reader::new(&[1]).flag("on"), Ok(true));
+        let problem = Problem::Invalid { what: "on", value: 2 };
+        assert_eq!(Reader::new(&[2]).flag("on"), Err(DecodeError::new(0, problem)));
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused_where_it_stops_being() {
+        let error = Reader::new(&[3, 0, b'a', 0xff, b'b']).text("name", 10).unwrap_err();
+        assert_eq!(error, DecodeError::new(3, Problem::Utf8("name")));
+    }
 }

@@ -54,3 +54,83 @@ pub const fn varint_len(value: u64) -> usize {
 pub const fn zigzag_len(value: i64) -> usize {
     varint_len(zigzag(value))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::Problem;
+    use crate::read::Reader;
+
+    fn written(value: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_varint(value);
+        out
+    }
+
+    #[test]
+    fn varints_stand_as_the_contract_says() {
+        let vectors: [(u64, &[u8]); 7] = [
+            (0, &[0]),
+            (1, &[1]),
+            (127, &[0x7f]),
+            (128, &[0x80, 0x01]),
+            (300, &[0xac, 0x02]),
+            (1 << 63, &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]),
+            (u64::MAX, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]),
+        ];
+        for (value, bytes) in vectors {
+            assert_eq!(written(value), bytes, "{value}");
+            assert_eq!(Reader::new(bytes).varint(), Ok(value));
+        }
+        let signed = [(0, 0), (-1, 1), (1, 2), (-2, 3), (i64::MAX, u64::MAX - 1), (i64::MIN, u64::MAX)];
+        for (value, folded) in signed {
+            assert_eq!(zigzag(value), folded);
+        }
+    }
+
+    #[test]
+    fn varints_beyond_64_bits_are_refused() {
+        for last in [0x02, 0x7f, 0x80, 0x81] {
+            let mut bytes = vec![0xff; 9];
+            bytes.extend([last, 0]);
+            let error = Reader::new(&bytes).varint().unwrap_err();
+            assert!(matches!(error.problem, Problem::Invalid { what: "varint", .. }), "{last:#x}: {error}");
+            assert_eq!(error.position, 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn varints_round_trip_in_the_length_foretold(value in any::<u64>(), shift in 0u32..64) {
+            let (value, signed) = (value >> shift, (value >> shift).cast_signed());
+            let bytes = written(value);
+            prop_assert_eq!(bytes.len(), varint_len(value));
+            let mut reader = Reader::new(&bytes);
+            prop_assert_eq!(reader.varint(), Ok(value));
+            prop_assert_eq!(reader.remaining(), 0);
+            for cut in 0..bytes.len() {
+                let problem = Problem::Truncated { needed: 1, available: 0 };
+                prop_assert_eq!(Reader::new(&bytes[..cut]).varint().map_err(|e| e.problem), Err(problem));
+            }
+            let mut bytes = Vec::new();
+            bytes.put_zigzag(signed);
+            prop_assert_eq!(bytes.len(), zigzag_len(signed));
+            prop_assert_eq!(Reader::new(&bytes).zigzag(), Ok(signed));
+        }
+
+        #[test]
+        fn text_is_taken_up_to_its_limit(text in "\\PC{0,20}", max in 0usize..40) {
+            let mut bytes = Vec::new();
+            bytes.put_text(&text);
+            let read = Reader::new(&bytes).text("name", max);
+            if text.len() <= max {
+                prop_assert_eq!(read.as_deref(), Ok(text.as_str()));
+            } else {
+                let problem = Problem::TooLarge { what: "name", value: text.len() as u64, max: max as u64 };
+                prop_assert_eq!(read.map_err(|e| (e.position, e.problem)), Err((0, problem)));
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use crate::batch::{
 };
 use crate::limits::{BATCH_BYTES_LIMIT, BATCH_RECORDS_MAX, RECORD_HEADERS_MAX};
 use crate::units::{Epoch, PartitionKey, ProducerId, Sequence, Timestamp};
-use crate::write::{Write, varint_len, zigzag_len};
+use crate::write::{Write, zigzag_len};
 
 /// One record to be put into a batch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,11 +32,11 @@ pub enum BuildError {
     #[error("the batch is full")]
     Full,
     /// The record fits no batch.
-    #[error("record of {bytes} bytes exceeds the limit of {max} bytes")]
+    #[error("a batch of this record alone takes {bytes} bytes, the limit is {max}")]
     TooLarge {
-        /// Bytes the record would take.
+        /// Bytes a batch of this record alone would take.
         bytes: usize,
-        /// Bytes a batch can hold.
+        /// Bytes a batch may take.
         max: usize,
     },
     /// The record has too many headers.
@@ -132,19 +132,9 @@ impl BatchBuilder {
         let delta_ms = create_time_ms - base_ms;
         let inner = inner_length(record, delta_ms, self.record_count);
         let outer = inner + zigzag_len(signed(inner));
-        let row_bytes = TABLE_ROW_BYTES_MAX + record.row.idempotency_key.map_or(0, <[u8]>::len);
-        let alone = PRODUCER_HEADER_BYTES + outer + row_bytes;
-        if alone > self.bytes_max {
-            return Err(BuildError::TooLarge { bytes: alone, max: self.bytes_max });
-        }
-        // A first row that needs a table makes every earlier record need one: count that in.
-        let table_bytes = if self.table.columns() == 0 && record.row == TableRow::default() {
-            0
-        } else {
-            self.table.keys_length() + (self.record_count as usize + 1) * TABLE_ROW_BYTES_MAX + row_bytes
-        };
-        if self.bytes.len() + outer + table_bytes > self.bytes_max || self.record_count == BATCH_RECORDS_MAX {
-            return Err(BuildError::Full);
+        let length = self.bytes.len() + outer + self.table.length_with(&record.row);
+        if length > self.bytes_max || self.record_count == BATCH_RECORDS_MAX {
+            return Err(self.refusal(record));
         }
         self.table.push(&record.row);
         self.bytes.reserve(outer);
@@ -154,6 +144,18 @@ impl BatchBuilder {
             if self.is_empty() { create_time_ms } else { self.create_time_max_ms.max(create_time_ms) };
         self.record_count += 1;
         Ok(self.record_count - 1)
+    }
+
+    /// Why a record that does not fit here does not: because of the others, or for good.
+    fn refusal(&self, record: &RecordInput<'_>) -> BuildError {
+        let inner = inner_length(record, 0, 0);
+        let row = TableBuilder::default().length_with(&record.row);
+        let alone = PRODUCER_HEADER_BYTES + inner + zigzag_len(signed(inner)) + row;
+        if alone > self.bytes_max {
+            BuildError::TooLarge { bytes: alone, max: self.bytes_max }
+        } else {
+            BuildError::Full
+        }
     }
 
     /// Ends the batch. The bytes that come out are the ones that will be sent, stored and delivered.
@@ -194,9 +196,6 @@ impl BatchBuilder {
     }
 }
 
-/// Bytes a record takes in the table at most, without its idempotency key.
-const TABLE_ROW_BYTES_MAX: usize = 8 + 1 + 16 + 8 + 8;
-
 fn signed(length: usize) -> i64 {
     i64::try_from(length).expect("lengths in memory fit 63 bits")
 }
@@ -214,7 +213,7 @@ fn inner_length(record: &RecordInput<'_>, delta_ms: i64, offset_delta: u32) -> u
         + optional_length(record.value)
         + zigzag_len(signed(record.headers.len()));
     for (key, value) in record.headers {
-        length += varint_len(signed(key.len()).cast_unsigned() << 1) + key.len() + optional_length(*value);
+        length += optional_length(Some(key.as_bytes())) + optional_length(*value);
     }
     length
 }

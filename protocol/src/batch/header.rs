@@ -76,6 +76,12 @@ impl ProducerHeader {
         out.put_slice(&self.partition.topic.to_bytes());
     }
 
+    /// When a record of the batch was made, from its delta. Moments that cannot be expressed become the nearest
+    /// that can: a producer may write any delta.
+    pub const fn create_time_of(&self, timestamp_delta_ms: i64) -> Timestamp {
+        self.create_time.saturating_add_micros(timestamp_delta_ms.saturating_mul(1000))
+    }
+
     /// Reads a header and checks that its fields make sense together. Returns it with the length of the whole
     /// producer part and the checksum that should fit it.
     fn decode(reader: &mut Reader<'_>) -> Result<(Self, usize, u32), DecodeError> {
@@ -88,7 +94,12 @@ impl ProducerHeader {
             let problem = Problem::Invalid { what: "attributes", value: u64::from(attributes) };
             return Err(DecodeError::new(attributes_at, problem));
         }
+        let total_at = reader.position();
         let total_bytes = bounded(reader, "batch length", BATCH_BYTES_LIMIT)?;
+        if (total_bytes as usize) < PRODUCER_HEADER_BYTES {
+            let problem = Problem::Invalid { what: "batch length", value: u64::from(total_bytes) };
+            return Err(DecodeError::new(total_at, problem));
+        }
         let count_at = reader.position();
         let record_count = bounded(reader, "record count", BATCH_RECORDS_MAX)?;
         if record_count == 0 {
@@ -128,7 +139,7 @@ impl ProducerHeader {
             create_time: Timestamp::from_micros(reader.i64()?),
             create_time_max: Timestamp::from_micros(reader.i64()?),
             producer: ProducerId::new(reader.u64()?),
-            sequence: Sequence::new(reader.u64()?),
+            sequence: reader.sequence()?,
             producer_epoch: Epoch::new(reader.u32()?),
             partition: {
                 let partition = PartitionId::new(reader.u32()?);

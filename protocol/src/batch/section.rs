@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::batch::{PRODUCER_HEADER_BYTES, ProducerBatch};
 use crate::error::{DecodeError, Problem};
-use crate::limits::{BATCH_BYTES_LIMIT, BATCH_RECORDS_MAX};
+use crate::limits::{BATCH_BYTES_LIMIT, BATCH_RECORDS_MAX, NUMBER_MAX};
 use crate::read::Reader;
 use crate::units::{Epoch, Offset, Timestamp};
 
@@ -116,7 +116,7 @@ impl BrokerSection {
         let error = |at: usize, problem| Err(DecodeError::new(start + at, problem));
         let stored = fixed.u32()?;
         let total = fixed.u32()?;
-        let base_offset = Offset::new(fixed.u64()?);
+        let base_offset = fixed.u64()?;
         let append_time = Timestamp::from_micros(fixed.i64()?);
         let partition_epoch = Epoch::new(fixed.u32()?);
         let extension = usize::from(fixed.u16()?);
@@ -150,6 +150,10 @@ impl BrokerSection {
         if !(least..=most).contains(&u64::from(total)) {
             return error(4, Problem::Invalid { what: "batch length", value: u64::from(total) });
         }
+        if base_offset > NUMBER_MAX {
+            return error(8, Problem::TooLarge { what: "base offset", value: base_offset, max: NUMBER_MAX });
+        }
+        let base_offset = Offset::new(base_offset);
         let voids = if voids.is_empty() { Voids::NONE } else { Voids(Some(Bytes::copy_from_slice(voids))) };
         let section = Self { base_offset, append_time, partition_epoch, voids };
         Ok((section, total as usize))

@@ -10,7 +10,7 @@ use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::read::Reader;
 use crate::units::Timestamp;
 
-/// 8 bytes a record: the hash that routed it.
+/// 8 bytes a record: the hash that routed it, 0 without an idempotency key.
 const ROUTING_HASH: u16 = 1;
 /// One length byte a record (0: none), then the keys one after the other.
 const IDEMPOTENCY_KEY: u16 = 1 << 1;
@@ -26,7 +26,7 @@ const COLUMNS_KNOWN: u16 = ROUTING_HASH | IDEMPOTENCY_KEY | FINGERPRINT | DELIVE
 /// What the table says about one record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TableRow<'a> {
-    /// Hash that chose the partition; 0 where nothing did.
+    /// Hash that chose the partition; 0 where there is no idempotency key.
     pub routing_hash: u64,
     /// Key under which a retry is recognised: 1 to 64 bytes.
     pub idempotency_key: Option<&'a [u8]>,
@@ -135,42 +135,34 @@ pub struct TableBuilder {
 impl TableBuilder {
     /// Adds the row of the next record.
     ///
+    /// The routing hash and the fingerprint belong to an idempotency key and are dropped without one, so that a
+    /// row does not depend on what the others need.
+    ///
     /// # Panics
     /// If the idempotency key is empty or too long: callers check it first.
     pub fn push(&mut self, row: &TableRow<'_>) {
         let earlier = self.rows;
         self.rows += 1;
-        let plain =
-            row.idempotency_key.is_none() && row.deliver_at.is_none() && row.time_to_live_us.is_none();
-        if self.columns == 0 && plain {
-            return;
-        }
-        if let Some(key) = row.idempotency_key {
+        self.columns |= columns_of(row);
+        if self.columns & IDEMPOTENCY_KEY != 0 {
+            let key = row.idempotency_key.unwrap_or(&[]);
             assert!(
-                (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()),
+                row.idempotency_key.is_none() || (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()),
                 "an idempotency key has 1 to 64 bytes"
             );
-            self.columns |= IDEMPOTENCY_KEY | FINGERPRINT | ROUTING_HASH;
+            let (hash, fingerprint) =
+                if key.is_empty() { (0, [0; 16]) } else { (row.routing_hash, row.fingerprint) };
+            put_at(&mut self.routing_hashes, earlier, hash);
+            put_at(&mut self.key_lengths, earlier, u8::try_from(key.len()).expect("at most 64"));
+            self.keys.extend_from_slice(key);
+            put_at(&mut self.fingerprints, earlier, fingerprint);
         }
-        if row.deliver_at.is_some() {
-            self.columns |= DELIVER_AT;
+        if self.columns & DELIVER_AT != 0 {
+            put_at(&mut self.deliver_at, earlier, row.deliver_at.map_or(0, Timestamp::as_micros));
         }
-        if row.time_to_live_us.is_some() {
-            self.columns |= TIME_TO_LIVE;
+        if self.columns & TIME_TO_LIVE != 0 {
+            put_at(&mut self.time_to_live, earlier, row.time_to_live_us.unwrap_or(0));
         }
-        // Rows before the first that needed a table are filled in as empty.
-        self.routing_hashes.resize(earlier, 0);
-        self.key_lengths.resize(earlier, 0);
-        self.fingerprints.resize(earlier, [0; 16]);
-        self.deliver_at.resize(earlier, 0);
-        self.time_to_live.resize(earlier, 0);
-        let key = row.idempotency_key.unwrap_or(&[]);
-        self.routing_hashes.push(row.routing_hash);
-        self.key_lengths.push(u8::try_from(key.len()).expect("at most 64"));
-        self.keys.extend_from_slice(key);
-        self.fingerprints.push(row.fingerprint);
-        self.deliver_at.push(row.deliver_at.map_or(0, Timestamp::as_micros));
-        self.time_to_live.push(row.time_to_live_us.unwrap_or(0));
     }
 
     /// The columns the table has, as a bit set.
@@ -178,49 +170,66 @@ impl TableBuilder {
         self.columns
     }
 
-    /// Bytes of all idempotency keys.
-    pub(crate) const fn keys_length(&self) -> usize {
-        self.keys.len()
-    }
-
     /// Bytes the table takes, with the rows there are now.
     pub const fn length(&self) -> usize {
-        let mut width = 0;
-        if self.columns & ROUTING_HASH != 0 {
-            width += 8;
-        }
-        if self.columns & IDEMPOTENCY_KEY != 0 {
-            width += 1;
-        }
-        if self.columns & FINGERPRINT != 0 {
-            width += 16;
-        }
-        if self.columns & DELIVER_AT != 0 {
-            width += 8;
-        }
-        if self.columns & TIME_TO_LIVE != 0 {
-            width += 8;
-        }
-        self.rows * width + self.keys.len()
+        self.rows * row_width(self.columns) + self.keys.len()
+    }
+
+    /// Bytes the table would take with one more row.
+    pub fn length_with(&self, row: &TableRow<'_>) -> usize {
+        let width = row_width(self.columns | columns_of(row));
+        (self.rows + 1) * width + self.keys.len() + row.idempotency_key.map_or(0, <[u8]>::len)
     }
 
     /// Writes the table.
     pub fn encode(&self, out: &mut impl BufMut) {
-        if self.columns & ROUTING_HASH != 0 {
-            self.routing_hashes.iter().for_each(|hash| out.put_u64_le(*hash));
-        }
-        if self.columns & IDEMPOTENCY_KEY != 0 {
-            out.put_slice(&self.key_lengths);
-            out.put_slice(&self.keys);
-        }
-        if self.columns & FINGERPRINT != 0 {
-            self.fingerprints.iter().for_each(|fingerprint| out.put_slice(fingerprint));
-        }
-        if self.columns & DELIVER_AT != 0 {
-            self.deliver_at.iter().for_each(|moment| out.put_i64_le(*moment));
-        }
-        if self.columns & TIME_TO_LIVE != 0 {
-            self.time_to_live.iter().for_each(|micros| out.put_u64_le(*micros));
-        }
+        self.routing_hashes.iter().for_each(|hash| out.put_u64_le(*hash));
+        out.put_slice(&self.key_lengths);
+        out.put_slice(&self.keys);
+        self.fingerprints.iter().for_each(|fingerprint| out.put_slice(fingerprint));
+        self.deliver_at.iter().for_each(|moment| out.put_i64_le(*moment));
+        self.time_to_live.iter().for_each(|micros| out.put_u64_le(*micros));
     }
+}
+
+/// The columns a row needs. A moment or time of 0 says the same as none.
+fn columns_of(row: &TableRow<'_>) -> u16 {
+    let mut columns = 0;
+    if row.idempotency_key.is_some() {
+        columns |= ROUTING_HASH | IDEMPOTENCY_KEY | FINGERPRINT;
+    }
+    if row.deliver_at.is_some_and(|moment| moment != Timestamp::ZERO) {
+        columns |= DELIVER_AT;
+    }
+    if row.time_to_live_us.is_some_and(|micros| micros != 0) {
+        columns |= TIME_TO_LIVE;
+    }
+    columns
+}
+
+/// Bytes of one row in these columns, without the idempotency key itself.
+const fn row_width(columns: u16) -> usize {
+    let mut width = 0;
+    if columns & ROUTING_HASH != 0 {
+        width += 8;
+    }
+    if columns & IDEMPOTENCY_KEY != 0 {
+        width += 1;
+    }
+    if columns & FINGERPRINT != 0 {
+        width += 16;
+    }
+    if columns & DELIVER_AT != 0 {
+        width += 8;
+    }
+    if columns & TIME_TO_LIVE != 0 {
+        width += 8;
+    }
+    width
+}
+
+/// Adds the entry of row `earlier` to a column; rows before the first that needed the column become empty.
+fn put_at<T: Clone + Default>(column: &mut Vec<T>, earlier: usize, entry: T) {
+    column.resize(earlier, T::default());
+    column.push(entry);
 }

@@ -194,7 +194,7 @@ impl Message for Publish {
     }
 
     fn decode(reader: &mut Reader<'_>, body: &Bytes) -> Result<Self, DecodeError> {
-        let acked_below = Sequence::new(reader.u64()?);
+        let acked_below = reader.sequence()?;
         let at = reader.position();
         let batch =
             ProducerBatch::decode(body.slice_ref(reader.rest())).map_err(|error| error.shifted(at))?;
@@ -218,12 +218,12 @@ impl AckEntry {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             partition: PartitionId::new(reader.u32()?),
-            sequence: Sequence::new(reader.u64()?),
-            base_offset: Offset::new(reader.u64()?),
+            sequence: reader.sequence()?,
+            base_offset: reader.offset()?,
             append_time: Timestamp::from_micros(reader.i64()?),
             partition_epoch: Epoch::new(reader.u32()?),
             durability: read_durability(reader)?,
-            duplicate: reader.u8()? != 0,
+            duplicate: reader.flag("duplicate")?,
         })
     }
 }
@@ -257,7 +257,7 @@ impl Message for PublishRejected {
     fn decode(reader: &mut Reader<'_>, _body: &Bytes) -> Result<Self, DecodeError> {
         Ok(Self {
             partition: PartitionId::new(reader.u32()?),
-            sequence: Sequence::new(reader.u64()?),
+            sequence: reader.sequence()?,
             code: read_code(reader)?,
             retry_after_ms: reader.u32()?,
             detail: reader.text("detail", TEXT_BYTES_MAX)?,

@@ -205,9 +205,9 @@ impl Message for PartitionStarted {
         Ok(Self {
             partition: PartitionId::new(reader.u32()?),
             generation: reader.u32()?,
-            position: Offset::new(reader.u64()?),
-            log_start: Offset::new(reader.u64()?),
-            high_watermark: Offset::new(reader.u64()?),
+            position: reader.offset()?,
+            log_start: reader.offset()?,
+            high_watermark: reader.offset()?,
         })
     }
 }
@@ -264,7 +264,7 @@ impl Message for Deliver {
         Ok(Self {
             partition: PartitionId::new(reader.u32()?),
             generation: reader.u32()?,
-            high_watermark: Offset::new(reader.u64()?),
+            high_watermark: reader.offset()?,
             batches: body.slice_ref(reader.rest()),
         })
     }
@@ -285,23 +285,24 @@ impl Message for Gap {
     }
 
     fn decode(reader: &mut Reader<'_>, _body: &Bytes) -> Result<Self, DecodeError> {
-        Ok(Self {
-            partition: PartitionId::new(reader.u32()?),
-            generation: reader.u32()?,
-            from: Offset::new(reader.u64()?),
-            to: Offset::new(reader.u64()?),
-            reason: {
-                let at = reader.position();
-                match reader.u8()? {
-                    0 => GapReason::Retention,
-                    1 => GapReason::Corrupt,
-                    other => {
-                        let problem = Problem::Invalid { what: "gap reason", value: u64::from(other) };
-                        return Err(DecodeError::new(at, problem));
-                    }
-                }
-            },
-        })
+        let partition = PartitionId::new(reader.u32()?);
+        let generation = reader.u32()?;
+        let from = reader.offset()?;
+        let to_at = reader.position();
+        let to = reader.offset()?;
+        if to <= from {
+            return Err(DecodeError::new(to_at, Problem::Invalid { what: "end of a gap", value: to.get() }));
+        }
+        let reason_at = reader.position();
+        let reason = match reader.u8()? {
+            0 => GapReason::Retention,
+            1 => GapReason::Corrupt,
+            other => {
+                let problem = Problem::Invalid { what: "gap reason", value: u64::from(other) };
+                return Err(DecodeError::new(reason_at, problem));
+            }
+        };
+        Ok(Self { partition, generation, from, to, reason })
     }
 }
 
@@ -334,8 +335,8 @@ impl Message for PartitionEnded {
             partition: PartitionId::new(reader.u32()?),
             generation: reader.u32()?,
             code: read_code(reader)?,
-            log_start: Offset::new(reader.u64()?),
-            high_watermark: Offset::new(reader.u64()?),
+            log_start: reader.offset()?,
+            high_watermark: reader.offset()?,
             detail: reader.text("detail", TEXT_BYTES_MAX)?,
         })
     }

@@ -30,10 +30,16 @@ const SETTING_BYTES: u8 = 1 << 1;
 const SETTING_EXPLICIT: u8 = 1 << 2;
 
 impl TopicSettings {
+    /// Bytes of the fields of this version.
+    const FIELDS_BYTES: u16 = 4 + 1 + 8 + 8 + 4;
+
+    /// Bytes of the shortest settings: their length and the fields of this version.
+    const BYTES_MIN: usize = 2 + Self::FIELDS_BYTES as usize;
+
     /// Writes the settings, with their length in front so that later versions may add some.
     pub fn encode(&self, out: &mut impl BufMut) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        out.put_u16_le(25);
+        out.put_u16_le(Self::FIELDS_BYTES);
         out.put_u32_le(self.partitions);
         out.put_u8(
             flag(self.retention_age_us.is_some(), SETTING_AGE)
@@ -184,7 +190,7 @@ pub struct TopicDescription {
 }
 
 impl TopicInfo {
-    const BYTES_MIN: usize = 4 + 16 + 2 + 8 + 2;
+    const BYTES_MIN: usize = 4 + 16 + 2 + 8 + TopicSettings::BYTES_MIN;
 }
 
 impl Message for TopicInfo {
@@ -226,8 +232,8 @@ impl PartitionInfo {
             partition: PartitionId::new(reader.u32()?),
             epoch: Epoch::new(reader.u32()?),
             range_start: reader.u64()?,
-            start_offset: Offset::new(reader.u64()?),
-            end_offset: Offset::new(reader.u64()?),
+            start_offset: reader.offset()?,
+            end_offset: reader.offset()?,
             bytes: reader.u64()?,
         })
     }
@@ -337,7 +343,7 @@ impl Message for TopicList {
 
     fn decode(reader: &mut Reader<'_>, body: &Bytes) -> Result<Self, DecodeError> {
         let request = reader.u32()?;
-        let more = reader.u8()? != 0;
+        let more = reader.flag("more")?;
         let count = reader.count("topic count", TopicInfo::BYTES_MIN)?;
         let topics = (0..count).map(|_| TopicInfo::decode(reader, body)).collect::<Result<_, _>>()?;
         Ok(Self { request, more, topics })

@@ -1,0 +1,212 @@
+//! The vocabulary of a node: everything that can happen to it, and everything it can want done.
+
+use bytes::Bytes;
+use weir_protocol::ErrorCode;
+use weir_protocol::message::{
+    AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, OpenProducer, Publish, PublishOpen,
+    SubscribeOpen, SubscribePartition, UnsubscribePartition,
+};
+use weir_protocol::units::{Offset, PartitionKey, Timestamp};
+use weir_storage::frame::Frame;
+
+/// The two times an event happens at.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Now {
+    /// Microseconds on a clock that never goes back: for waiting.
+    pub monotonic_us: u64,
+    /// The wall clock: for time stamps. It may jump.
+    pub wall: Timestamp,
+}
+
+/// A connection of this process. Never reused.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnectionId(pub u64);
+
+/// A stream of a connection, as the transport numbers it.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct StreamId(pub u64);
+
+/// A stream that carries batches one way and their credit the other.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct LaneId {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Its stream there.
+    pub stream: StreamId,
+}
+
+/// Number of a frame among those this process gave to the journal.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Ticket(pub u64);
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A request came on a control stream.
+    Request(LaneId, Request),
+    /// A stream became a publish lane.
+    PublishOpened(LaneId, PublishOpen),
+    /// A batch came, in a frame of this many bytes, within the lane's credit.
+    Publish(LaneId, Box<Publish>, u64),
+    /// A stream became a lane of a subscription.
+    SubscribeOpened(LaneId, SubscribeOpen),
+    /// A lane is to read a partition.
+    SubscribePartition(LaneId, SubscribePartition),
+    /// A lane is no longer to read a partition.
+    UnsubscribePartition(LaneId, UnsubscribePartition),
+    /// A lane of a subscription may be sent more.
+    Granted(LaneId, u64),
+    /// Bytes of deliveries have left the outbox of a lane.
+    Sent(LaneId, u64),
+    /// A stream has ended.
+    LaneClosed(LaneId),
+    /// A connection has ended, with all its streams.
+    Disconnected(ConnectionId),
+    /// The operating system has every frame up to this one.
+    Written(Ticket),
+    /// Every frame up to this one has been synced.
+    Durable(Ticket),
+    /// A read of flushed data has ended.
+    ColdAnswer(ColdAnswer),
+    /// Partitions were flushed or trimmed.
+    Flushed(Vec<FlushedPartition>),
+    /// Storage has run out of space, or has space again.
+    StorageFull(bool),
+}
+
+/// A request on a control stream.
+#[derive(Debug)]
+pub enum Request {
+    /// Make a topic.
+    Create(CreateTopic),
+    /// Change a topic.
+    Alter(AlterTopic),
+    /// Delete a topic.
+    Delete(DeleteTopic),
+    /// List topics.
+    List(ListTopics),
+    /// Describe a topic.
+    Describe(DescribeTopic),
+    /// Give out a producer identity.
+    OpenProducer(OpenProducer),
+}
+
+/// What is in segments of a partition now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FlushedPartition {
+    /// The partition.
+    pub key: PartitionKey,
+    /// Everything below is in segments.
+    pub flushed_end: Offset,
+    /// The first record that is kept.
+    pub log_start: Offset,
+    /// Bytes in segments.
+    pub bytes: u64,
+}
+
+/// Wanted: data that is no longer in memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ColdRead {
+    /// Who waits for it.
+    pub lane: LaneId,
+    /// The partition.
+    pub key: PartitionKey,
+    /// The start it belongs to: an answer to an earlier one is ignored.
+    pub generation: u32,
+    /// What is wanted.
+    pub want: ColdWant,
+}
+
+/// What is wanted of flushed data.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ColdWant {
+    /// Batches from an offset on.
+    Batches {
+        /// The offset.
+        from: Offset,
+        /// About how many bytes; at least one batch is read.
+        bytes_max: u64,
+    },
+    /// The first offset appended at or after a moment.
+    OffsetAt(Timestamp),
+}
+
+/// The answer to a [`ColdRead`].
+#[derive(Clone, Debug)]
+pub struct ColdAnswer {
+    /// What was asked.
+    pub read: ColdRead,
+    /// What was found.
+    pub result: ColdResult,
+}
+
+/// What a read of flushed data gave.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ColdResult {
+    /// Whole, verified batches.
+    Batches {
+        /// Back to back.
+        bytes: Bytes,
+        /// The offset after the last record.
+        end: Offset,
+    },
+    /// The offset asked for, or none in segments.
+    Offset(Option<Offset>),
+    /// What was asked for is no longer kept.
+    Trimmed {
+        /// The first record that is kept.
+        log_start: Offset,
+    },
+    /// The data has not been flushed: it is in memory.
+    NotFlushed,
+    /// Offsets that are damaged on disk.
+    Corrupt {
+        /// First offset that cannot be read.
+        from: Offset,
+        /// The offset after the last that cannot be read.
+        to: Offset,
+    },
+    /// The disk failed in a way that may pass.
+    Failed,
+}
+
+/// Something to be sent to a peer.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// Whole frames for a stream, in pieces.
+    Frames(LaneId, Vec<Bytes>),
+    /// Deliveries for a stream, in pieces; their departure is to be reported by [`Event::Sent`].
+    Delivery(LaneId, Vec<Bytes>),
+    /// A publish lane may send more: also tells the session what to allow.
+    Grant(LaneId, u64),
+    /// No more will be sent on the stream.
+    Finish(LaneId),
+    /// The peer broke the rules: end the connection.
+    Close(ConnectionId, ErrorCode, String),
+}
+
+/// What a node wants done, in order within each list.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// Frames for the journal; tickets count up from the last one.
+    pub journal: Vec<(Ticket, Frame)>,
+    /// What is to be sent.
+    pub outgoing: Vec<Outgoing>,
+    /// Reads of flushed data.
+    pub cold_reads: Vec<ColdRead>,
+    last_ticket: Ticket,
+}
+
+impl Actions {
+    /// Gives a frame to the journal.
+    pub fn append(&mut self, frame: Frame) -> Ticket {
+        self.last_ticket = Ticket(self.last_ticket.0 + 1);
+        self.journal.push((self.last_ticket, frame));
+        self.last_ticket
+    }
+
+    /// The ticket of the last frame ever given to the journal.
+    pub const fn last_ticket(&self) -> Ticket {
+        self.last_ticket
+    }
+}

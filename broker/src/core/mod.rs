@@ -1,0 +1,19 @@
+//! The broker's logic as machines without I/O.
+//!
+//! A machine takes events and returns actions; time, bytes and results of the disk are arguments. Nothing here names
+//! a runtime, a thread, a clock or a file, and maps have a fixed order: the same events give the same actions.
+
+pub mod coordinator;
+pub mod deframe;
+pub mod event;
+pub mod ingest;
+pub mod node;
+pub mod partition;
+pub mod publish;
+pub mod session;
+pub mod subscription;
+
+pub use event::{
+    Actions, ColdAnswer, ColdRead, ColdResult, ConnectionId, Event, LaneId, Now, Outgoing, StreamId, Ticket,
+};
+pub use node::{Node, NodeLimits};

@@ -1,0 +1,478 @@
+//! The node: routes events to the machines that own what they are about. It has no arithmetic of its own.
+
+use std::collections::VecDeque;
+
+use weir_protocol::batch::ProducerBatch;
+use weir_protocol::limits::PAGE_ENTRIES_MAX;
+use weir_protocol::message::{
+    AckEntry, DescribeTopic, Done, Failure, Message, PartitionInfo, ProducerOpened, Publish, PublishOpen,
+    PublishRejected, SubscribeOpen, TopicDescription,
+};
+use weir_protocol::partitioner::range_start;
+use weir_protocol::units::{Durability, Epoch, Incarnation, PartitionId, PartitionKey, ProducerId, Sequence, TopicId};
+use weir_protocol::ErrorCode;
+use weir_storage::frame::{Frame, TopicDefinition};
+use weir_storage::state::{AppendResult, NodeState, PartitionState};
+
+use crate::core::coordinator::{Coordinator, Refusal, TopicLimits, info};
+use crate::core::event::{FlushedPartition, Request};
+use crate::core::ingest::{Ingest, IngestLimits};
+use crate::core::partition::{Offered, Partition};
+use crate::core::publish::{
+    PendingAppend, PublishLane, Publishing, TopicChange, TopicChangeKind, Waiting,
+};
+use crate::core::subscription::{DeliveryLimits, Partitions, Subscriptions};
+use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
+
+/// Advice to a producer that met a full disk.
+const STORAGE_FULL_RETRY_MS: u32 = 1000;
+
+/// What a node is held to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NodeLimits {
+    /// Memory for what producers send.
+    pub ingest: IngestLimits,
+    /// Topics and partitions.
+    pub topics: TopicLimits,
+    /// What is read and sent at a time.
+    pub delivery: DeliveryLimits,
+    /// Bytes of flushed batches kept in memory for readers near the end.
+    pub hot_bytes: u64,
+}
+
+/// Everything a node knows, and the rules by which that changes.
+#[derive(Debug)]
+pub struct Node {
+    limits: NodeLimits,
+    coordinator: Coordinator,
+    partitions: Partitions,
+    ingest: Ingest,
+    publishing: Publishing,
+    subscriptions: Subscriptions,
+    /// Partitions in the order in which batches were appended: the order in which memory is given back.
+    appended: VecDeque<PartitionKey>,
+    /// Bytes of all partitions' tails.
+    tail_bytes: u64,
+    next_producer: u64,
+    storage_full: bool,
+    going_away: bool,
+}
+
+/// Figures for the metrics.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct NodeFigures {
+    /// Topics.
+    pub topics: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Lanes of subscriptions.
+    pub subscription_lanes: u64,
+    /// Bytes granted to producers and not used.
+    pub granted_bytes: u64,
+    /// Bytes received and not durable.
+    pub held_bytes: u64,
+    /// Bytes durable and not in segments.
+    pub unflushed_bytes: u64,
+    /// Bytes of batches in memory.
+    pub tail_bytes: u64,
+    /// Publish lanes that wait for memory.
+    pub waiting_lanes: u64,
+}
+
+impl Node {
+    /// A node with what recovery found. `flushed_bytes` tells what a partition has in segments; `seed` makes
+    /// identities.
+    ///
+    /// # Panics
+    /// If the incarnation does not fit 32 bits: four billion starts.
+    pub fn recovered(
+        limits: NodeLimits,
+        state: &NodeState,
+        flushed_bytes: impl Fn(PartitionKey) -> u64,
+        (incarnation, seed): (Incarnation, u64),
+    ) -> Self {
+        assert!(incarnation.get() < 1 << 32, "producer identities carry the incarnation in 32 bits");
+        let coordinator = Coordinator::recovered(limits.topics, state.topics.values().cloned(), seed);
+        let mut node = Self {
+            limits,
+            coordinator,
+            partitions: Partitions::new(),
+            ingest: Ingest::new(limits.ingest),
+            publishing: Publishing::default(),
+            subscriptions: Subscriptions::new(limits.delivery),
+            appended: VecDeque::new(),
+            tail_bytes: 0,
+            next_producer: incarnation.get() << 32,
+            storage_full: false,
+            going_away: false,
+        };
+        for definition in state.topics.values() {
+            node.add_partitions(definition, |key| {
+                let known = state.partitions.get(&key);
+                known.map(|partition| Partition::recovered(partition, flushed_bytes(key)))
+            });
+        }
+        node
+    }
+
+    /// Takes an event. What follows from it for others waits until [`Node::settle`].
+    pub fn handle(&mut self, now: Now, event: Event, actions: &mut Actions) {
+        match event {
+            Event::Request(lane, request) => self.request(now, lane, request, actions),
+            Event::PublishOpened(lane, open) => self.publish_opened(lane, open, actions),
+            Event::Publish(lane, publish, bytes) => self.publish(now, lane, (*publish, bytes), actions),
+            Event::SubscribeOpened(lane, open) => self.subscribe_opened(lane, open, actions),
+            Event::SubscribePartition(lane, subscribe) => {
+                let start = (subscribe.partition, subscribe.generation, subscribe.start);
+                self.subscriptions.start(lane, start, &mut self.partitions, actions);
+            }
+            Event::UnsubscribePartition(lane, unsubscribe) => {
+                self.subscriptions.stop(lane, unsubscribe.partition, &mut self.partitions);
+            }
+            Event::Granted(lane, limit_bytes) => self.subscriptions.grant(lane, limit_bytes),
+            Event::Sent(lane, bytes) => self.subscriptions.sent(lane, bytes),
+            Event::LaneClosed(lane) => self.close(lane),
+            Event::Disconnected(_connection) => {}
+            Event::Written(through) => self.publishing.written(through),
+            Event::Durable(through) => self.durable(through, actions),
+            Event::ColdAnswer(answer) => self.subscriptions.answer(&answer, &mut self.partitions, actions),
+            Event::Flushed(partitions) => self.flushed(&partitions),
+            Event::StorageFull(full) => self.storage_full = full,
+        }
+    }
+
+    /// Sends what the events since the last call have made possible: answers, deliveries, credit.
+    pub fn settle(&mut self, actions: &mut Actions) {
+        self.publishing.send_acks(actions);
+        self.subscriptions.pump(&mut self.partitions, actions);
+        self.evict();
+        while let Some((lane, limit)) = self.ingest.next_grant() {
+            actions.outgoing.push(Outgoing::Grant(lane, limit));
+        }
+    }
+
+    /// Takes no new batch from now on.
+    pub const fn drain(&mut self) {
+        self.going_away = true;
+    }
+
+    /// Whether everything that was taken has been answered.
+    pub fn is_quiet(&self) -> bool {
+        self.publishing.pending() == 0
+    }
+
+    /// Figures for the metrics.
+    pub fn figures(&self) -> NodeFigures {
+        NodeFigures {
+            topics: self.coordinator.topics() as u64,
+            partitions: self.partitions.len() as u64,
+            subscription_lanes: self.subscriptions.lanes() as u64,
+            granted_bytes: self.ingest.granted(),
+            held_bytes: self.ingest.held(),
+            unflushed_bytes: self.ingest.unflushed(),
+            tail_bytes: self.tail_bytes,
+            waiting_lanes: self.ingest.waiting() as u64,
+        }
+    }
+
+    fn add_partitions(
+        &mut self,
+        definition: &TopicDefinition,
+        recovered: impl Fn(PartitionKey) -> Option<Partition>,
+    ) {
+        for partition in 0..definition.settings.partitions {
+            let key = PartitionKey { topic: definition.id, partition: PartitionId::new(partition) };
+            let state = recovered(key)
+                .unwrap_or_else(|| Partition::recovered(&PartitionState::default(), 0));
+            self.partitions.insert(key, state);
+        }
+    }
+
+    fn request(&mut self, now: Now, lane: LaneId, request: Request, actions: &mut Actions) {
+        let (number, result) = match request {
+            Request::Create(create) => {
+                let made = self.coordinator.create(&create.name, create.settings, now.wall);
+                (create.request, made.map(|made| self.change((lane, create.request), made, TopicChangeKind::Create, actions)))
+            }
+            Request::Alter(alter) => {
+                let made = self.coordinator.alter(&alter.name, alter.settings);
+                let kind = TopicChangeKind::Alter;
+                (alter.request, made.map(|made| self.change((lane, alter.request), made, kind, actions)))
+            }
+            Request::Delete(delete) => {
+                let request = delete.request;
+                let topic = self.coordinator.delete(&delete.name);
+                let waits = |topic: TopicId| {
+                    let ticket = actions.append(Frame::TopicDeleted(topic));
+                    let kind = TopicChangeKind::Delete;
+                    let change = TopicChange { lane, request, topic, kind };
+                    self.publishing.wait(ticket, Waiting::Topic(change));
+                };
+                (request, topic.map(waits))
+            }
+            Request::List(list) => {
+                let frame = self.coordinator.list(list.request, &list.after).to_frame();
+                actions.outgoing.push(Outgoing::Frames(lane, vec![frame]));
+                return;
+            }
+            Request::Describe(describe) => {
+                let described = self.describe(&describe);
+                let answer = |description: TopicDescription| {
+                    actions.outgoing.push(Outgoing::Frames(lane, vec![description.to_frame()]));
+                };
+                (describe.request, described.map(answer))
+            }
+            Request::OpenProducer(open) => {
+                let producer = ProducerId::new(self.next_producer);
+                self.next_producer += 1;
+                let opened = ProducerOpened { request: open.request, producer, epoch: Epoch::ZERO };
+                actions.outgoing.push(Outgoing::Frames(lane, vec![opened.to_frame()]));
+                return;
+            }
+        };
+        if let Err(refusal) = result {
+            fail(lane, number, refusal, actions);
+        }
+    }
+
+    /// Journals a definition; the answer waits for it.
+    fn change(
+        &mut self,
+        (lane, request): (LaneId, u32),
+        definition: TopicDefinition,
+        kind: TopicChangeKind,
+        actions: &mut Actions,
+    ) {
+        let topic = definition.id;
+        let ticket = actions.append(Frame::Topic(definition));
+        self.publishing.wait(ticket, Waiting::Topic(TopicChange { lane, request, topic, kind }));
+    }
+
+    fn describe(&self, describe: &DescribeTopic) -> Result<TopicDescription, Refusal> {
+        let definition = self.coordinator.live(&describe.name)?;
+        let count = definition.settings.partitions;
+        let first = describe.first_partition.get().min(count);
+        let page = first..first.saturating_add(PAGE_ENTRIES_MAX).min(count);
+        let partitions = page.filter_map(|number| {
+            let partition = PartitionId::new(number);
+            let state = self.partitions.get(&PartitionKey { topic: definition.id, partition })?;
+            Some(PartitionInfo {
+                partition,
+                epoch: state.epoch(),
+                range_start: range_start(number, count),
+                start_offset: state.log_start(),
+                end_offset: state.high_watermark(),
+                bytes: state.stored_bytes(),
+            })
+        });
+        Ok(TopicDescription {
+            request: describe.request,
+            topic: info(0, definition),
+            partitions: partitions.collect(),
+        })
+    }
+
+    fn publish_opened(&mut self, lane: LaneId, open: PublishOpen, actions: &mut Actions) {
+        if let Err(refusal) = self.coordinator.live_by_id(open.topic) {
+            refuse_lane(lane, refusal, actions);
+            return;
+        }
+        self.publishing.open(lane, PublishLane { topic: open.topic, durability: open.durability });
+        self.ingest.open(lane);
+    }
+
+    fn subscribe_opened(&mut self, lane: LaneId, open: SubscribeOpen, actions: &mut Actions) {
+        match self.coordinator.live_by_id(open.topic) {
+            Ok(_) => self.subscriptions.open(lane, open.topic, open.limit_bytes),
+            Err(refusal) => refuse_lane(lane, refusal, actions),
+        }
+    }
+
+    fn publish(&mut self, now: Now, lane: LaneId, (publish, bytes): (Publish, u64), actions: &mut Actions) {
+        let Some(state) = self.publishing.lane(lane) else { return };
+        if !self.ingest.receive(lane, bytes) {
+            let detail = format!("a batch of {bytes} bytes came without credit");
+            actions.outgoing.push(Outgoing::Close(lane.connection, ErrorCode::CreditExceeded, detail));
+            return;
+        }
+        let Publish { acked_below, batch } = publish;
+        let header = *batch.header();
+        let (offered, partition_epoch) = match self.admit(state.topic, &batch) {
+            Err((code, detail)) => (Offered::Refused(code, detail), Epoch::ZERO),
+            Ok(partition) => (partition.offer(&batch, acked_below, now.wall), partition.epoch()),
+        };
+        let entry = |result: AppendResult, duplicate: bool| AckEntry {
+            partition: header.partition.partition,
+            sequence: header.sequence,
+            base_offset: result.base_offset,
+            append_time: result.append_time,
+            partition_epoch,
+            durability: Durability::Durable,
+            duplicate,
+        };
+        match offered {
+            Offered::Appended { batch, result } => {
+                let key = header.partition;
+                let (end, stored_bytes) = (batch.end_offset(), batch.length() as u64);
+                self.tail_bytes += stored_bytes;
+                self.appended.push_back(key);
+                let entry = Some(entry(result, false));
+                let ticket = actions.append(Frame::Append { partition: key, acked_below, batch });
+                let append = PendingAppend { lane, key, end, entry, frame_bytes: bytes, stored_bytes };
+                self.publishing.wait(ticket, Waiting::Append(append));
+            }
+            Offered::Duplicate { result, durable } => {
+                self.ingest.release(lane, bytes, 0);
+                let entry = entry(result, true);
+                if durable {
+                    self.publishing.ack(lane, entry);
+                } else {
+                    // The original is among the frames given to the journal so far.
+                    self.publishing.wait(actions.last_ticket(), Waiting::Duplicate { lane, entry });
+                }
+            }
+            Offered::Refused(code, detail) => {
+                self.ingest.release(lane, bytes, 0);
+                reject(lane, header.partition.partition, header.sequence, (code, detail), actions);
+            }
+        }
+    }
+
+    /// The partition a batch is for, if the batch may go there.
+    fn admit(&mut self, topic: TopicId, batch: &ProducerBatch) -> Result<&mut Partition, Refusal> {
+        let definition = self.coordinator.live_by_id(topic)?;
+        let header = batch.header();
+        let name = &definition.name;
+        if header.partition.topic != topic {
+            let detail = format!("the lane is for topic {topic}, the batch for {}", header.partition.topic);
+            return Err((ErrorCode::PartitionNotFound, detail));
+        }
+        let max = definition.settings.batch_bytes_max as usize;
+        if batch.length() > max {
+            let detail = format!("{} bytes; topic '{name}' takes at most {max}", batch.length());
+            return Err((ErrorCode::BatchTooLarge, detail));
+        }
+        if batch.table().rows().any(|row| row.deliver_at.is_some() || row.time_to_live_us.is_some()) {
+            let detail = "delayed delivery and time to live are not supported".to_owned();
+            return Err((ErrorCode::Unsupported, detail));
+        }
+        if self.going_away {
+            return Err((ErrorCode::GoingAway, "the broker is shutting down".to_owned()));
+        }
+        if self.storage_full {
+            return Err((ErrorCode::StorageFull, "the disk is full".to_owned()));
+        }
+        let (partition, count) = (header.partition.partition, definition.settings.partitions);
+        let detail = || format!("topic '{name}' has partitions 0 to {}, not {partition}", count - 1);
+        self.partitions.get_mut(&header.partition).ok_or_else(|| (ErrorCode::PartitionNotFound, detail()))
+    }
+
+    fn durable(&mut self, through: Ticket, actions: &mut Actions) {
+        while let Some(waiting) = self.publishing.next_durable(through) {
+            match waiting {
+                Waiting::Append(append) => self.append_durable(append),
+                Waiting::Duplicate { lane, entry } => self.publishing.ack(lane, entry),
+                Waiting::Topic(change) => self.topic_durable(change, actions),
+            }
+        }
+    }
+
+    fn append_durable(&mut self, append: PendingAppend) {
+        if let Some(entry) = append.entry {
+            self.publishing.ack(append.lane, entry);
+        }
+        match self.partitions.get_mut(&append.key) {
+            Some(partition) => {
+                self.ingest.release(append.lane, append.frame_bytes, append.stored_bytes);
+                for lane in partition.durable(append.end) {
+                    self.subscriptions.wake(lane, append.key.partition);
+                }
+            }
+            None => self.ingest.release(append.lane, append.frame_bytes, 0),
+        }
+    }
+
+    fn topic_durable(&mut self, change: TopicChange, actions: &mut Actions) {
+        let frame = match change.kind {
+            TopicChangeKind::Create | TopicChangeKind::Alter => {
+                let Some(definition) = self.coordinator.confirm(change.topic).cloned() else { return };
+                if change.kind == TopicChangeKind::Create {
+                    self.add_partitions(&definition, |_| None);
+                }
+                info(change.request, &definition).to_frame()
+            }
+            TopicChangeKind::Delete => {
+                self.remove_topic(change.topic, actions);
+                Done { request: change.request }.to_frame()
+            }
+        };
+        actions.outgoing.push(Outgoing::Frames(change.lane, vec![frame]));
+    }
+
+    fn remove_topic(&mut self, topic: TopicId, actions: &mut Actions) {
+        let Some(definition) = self.coordinator.remove(topic) else { return };
+        for partition in 0..definition.settings.partitions {
+            let key = PartitionKey { topic, partition: PartitionId::new(partition) };
+            if let Some(removed) = self.partitions.remove(&key) {
+                self.tail_bytes -= removed.tail().bytes();
+                self.ingest.flushed(removed.durable_unflushed_bytes());
+            }
+        }
+        self.appended.retain(|key| key.topic != topic);
+        self.subscriptions.topic_deleted(topic, actions);
+    }
+
+    fn flushed(&mut self, partitions: &[FlushedPartition]) {
+        for flushed in partitions {
+            if let Some(partition) = self.partitions.get_mut(&flushed.key) {
+                let bytes = partition.flushed(flushed.flushed_end, flushed.log_start, flushed.bytes);
+                self.ingest.flushed(bytes);
+            }
+        }
+    }
+
+    /// Gives back memory of flushed batches beyond the hot cache, oldest first.
+    fn evict(&mut self) {
+        while self.tail_bytes > self.limits.hot_bytes {
+            let Some(oldest) = self.appended.front() else { return };
+            let evicted = self.partitions.get_mut(oldest).map(Partition::evict);
+            match evicted {
+                Some(Some(bytes)) => self.tail_bytes -= bytes,
+                // The oldest batch is in no segment yet; no later one can be.
+                Some(None) => return,
+                None => {}
+            }
+            self.appended.pop_front();
+        }
+    }
+
+    fn close(&mut self, lane: LaneId) {
+        if self.publishing.lane(lane).is_some() {
+            self.publishing.close(lane);
+            self.ingest.close(lane);
+        }
+        self.subscriptions.close(lane, &mut self.partitions);
+    }
+}
+
+fn fail(lane: LaneId, request: u32, (code, detail): Refusal, actions: &mut Actions) {
+    let failure = Failure { request, code, retry_after_ms: 0, detail };
+    actions.outgoing.push(Outgoing::Frames(lane, vec![failure.to_frame()]));
+}
+
+fn refuse_lane(lane: LaneId, refusal: Refusal, actions: &mut Actions) {
+    fail(lane, 0, refusal, actions);
+    actions.outgoing.push(Outgoing::Finish(lane));
+}
+
+fn reject(
+    lane: LaneId,
+    partition: PartitionId,
+    sequence: Sequence,
+    (code, detail): Refusal,
+    actions: &mut Actions,
+) {
+    let retry_after_ms = if code == ErrorCode::StorageFull { STORAGE_FULL_RETRY_MS } else { 0 };
+    let rejected = PublishRejected { partition, sequence, code, retry_after_ms, detail };
+    actions.outgoing.push(Outgoing::Frames(lane, vec![rejected.to_frame()]));
+}

@@ -1,0 +1,192 @@
+//! One partition: what is appended gets the next offsets; what is visible is durable.
+
+mod tail;
+
+use std::collections::BTreeSet;
+
+use weir_protocol::ErrorCode;
+use weir_protocol::batch::{BrokerSection, ProducerBatch, StoredBatch, Voids};
+use weir_protocol::units::{Epoch, Offset, Sequence, Timestamp};
+use weir_storage::state::{AppendResult, PartitionState, Producers, Verdict};
+
+use crate::core::LaneId;
+pub use tail::Tail;
+
+/// A partition this node owns.
+#[derive(Debug)]
+pub struct Partition {
+    epoch: Epoch,
+    log_start: Offset,
+    /// The offset the next record gets.
+    log_end: Offset,
+    /// Everything below is durable and visible.
+    high_watermark: Offset,
+    /// Everything below is in segments.
+    flushed_end: Offset,
+    /// Bytes in segments.
+    flushed_bytes: u64,
+    last_append_time: Timestamp,
+    producers: Producers,
+    tail: Tail,
+    /// Lanes with a reader that waits for the high watermark to move.
+    waiters: BTreeSet<LaneId>,
+}
+
+/// What became of a batch that was offered.
+#[derive(Debug)]
+pub enum Offered {
+    /// It has a place now, and is to be journaled.
+    Appended {
+        /// The batch in its place.
+        batch: StoredBatch,
+        /// The same, for the answer.
+        result: AppendResult,
+    },
+    /// It was appended before.
+    Duplicate {
+        /// Where.
+        result: AppendResult,
+        /// Whether that is durable yet.
+        durable: bool,
+    },
+    /// It is refused; nothing has changed.
+    Refused(ErrorCode, String),
+}
+
+impl Partition {
+    /// A partition as recovery found it. All it holds is in segments.
+    pub fn recovered(state: &PartitionState, flushed_bytes: u64) -> Self {
+        Self {
+            epoch: state.epoch,
+            log_start: state.log_start,
+            log_end: state.end_offset,
+            high_watermark: state.end_offset,
+            flushed_end: state.end_offset,
+            flushed_bytes,
+            last_append_time: state.last_append_time,
+            producers: state.producers.clone(),
+            tail: Tail::default(),
+            waiters: BTreeSet::new(),
+        }
+    }
+
+    /// Offers a batch. If it is new it gets the next offsets, and `acked_below` is remembered with it.
+    pub fn offer(&mut self, producer: &ProducerBatch, acked_below: Sequence, wall: Timestamp) -> Offered {
+        let header = producer.header();
+        let (id, epoch, sequence) = (header.producer, header.producer_epoch, header.sequence);
+        match self.producers.check(id, epoch, sequence) {
+            Verdict::Next => {}
+            Verdict::Duplicate(result) => {
+                let durable = result.base_offset < self.high_watermark;
+                return Offered::Duplicate { result, durable };
+            }
+            Verdict::Forgotten => {
+                return refused(ErrorCode::SequenceForgotten, format!("sequence {sequence} was answered long ago"));
+            }
+            Verdict::Gap { expected } => {
+                let detail = format!("sequence {sequence} came where {expected} was expected");
+                return refused(ErrorCode::SequenceGap, detail);
+            }
+            Verdict::Fenced { current } => {
+                let detail = format!("producer {id} is at epoch {current}, the batch at {epoch}");
+                return refused(ErrorCode::ProducerFenced, detail);
+            }
+            Verdict::Unknown => {
+                let detail = format!("producer {id} has no history here, but sent sequence {sequence}");
+                return refused(ErrorCode::ProducerUnknown, detail);
+            }
+        }
+        let append_time = wall.max(self.last_append_time);
+        let result = AppendResult { base_offset: self.log_end, record_count: header.record_count, append_time };
+        let section = BrokerSection {
+            base_offset: self.log_end,
+            append_time,
+            partition_epoch: self.epoch,
+            voids: Voids::NONE,
+        };
+        let batch = StoredBatch { section, producer: producer.clone() };
+        self.producers.record(id, epoch, sequence, acked_below, result);
+        self.log_end = batch.end_offset();
+        self.last_append_time = append_time;
+        self.tail.push(batch.clone());
+        Offered::Appended { batch, result }
+    }
+
+    /// Everything below `end` is durable now: it becomes visible. Gives the lanes that waited for that.
+    ///
+    /// # Panics
+    /// If the high watermark would go back, or pass what was appended.
+    pub fn durable(&mut self, end: Offset) -> impl Iterator<Item = LaneId> + use<> {
+        assert!(end >= self.high_watermark, "high watermark would go back");
+        assert!(end <= self.log_end, "records would become visible that were never appended");
+        self.high_watermark = end;
+        std::mem::take(&mut self.waiters).into_iter()
+    }
+
+    /// What is in segments has changed. Returns how many bytes of unflushed data that was.
+    ///
+    /// # Panics
+    /// If segments would hold what is not durable.
+    pub fn flushed(&mut self, flushed_end: Offset, log_start: Offset, bytes: u64) -> u64 {
+        assert!(flushed_end <= self.high_watermark, "segments hold only what is durable");
+        let before = self.unflushed_bytes();
+        self.flushed_end = self.flushed_end.max(flushed_end);
+        self.log_start = self.log_start.max(log_start);
+        self.flushed_bytes = bytes;
+        before - self.unflushed_bytes()
+    }
+
+    /// Forgets the oldest batch in memory if it is in segments. Returns its length.
+    pub fn evict(&mut self) -> Option<u64> {
+        self.tail.pop_flushed(self.flushed_end)
+    }
+
+    /// Takes a lane among those that wait for the high watermark to move.
+    pub fn wait(&mut self, lane: LaneId) {
+        self.waiters.insert(lane);
+    }
+
+    /// A lane waits no longer.
+    pub fn forget(&mut self, lane: LaneId) {
+        self.waiters.remove(&lane);
+    }
+
+    /// Bytes in memory that are in no segment.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.tail.bytes_above(self.flushed_end)
+    }
+
+    /// Bytes in memory that are durable and in no segment.
+    pub fn durable_unflushed_bytes(&self) -> u64 {
+        self.unflushed_bytes() - self.tail.bytes_above(self.high_watermark)
+    }
+
+    /// Bytes stored, in segments and not yet.
+    pub fn stored_bytes(&self) -> u64 {
+        self.flushed_bytes + self.unflushed_bytes()
+    }
+
+    /// Generation of its owner.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The first offset that is kept.
+    pub const fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
+    /// The offset after the last visible record.
+    pub const fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// What is in memory. Batches above the high watermark are in it too.
+    pub const fn tail(&self) -> &Tail {
+        &self.tail
+    }
+}
+
+const fn refused(code: ErrorCode, detail: String) -> Offered {
+    Offered::Refused(code, detail)
+}

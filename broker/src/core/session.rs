@@ -1,0 +1,322 @@
+//! One connection: who may say what on which stream.
+//!
+//! The first stream is the control stream and begins with a greeting; nothing else is heard before that. Every other
+//! stream is a lane whose first frame says what for.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use weir_protocol::error::DecodeError;
+use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame};
+use weir_protocol::limits::{
+    BATCH_FRAME_OVERHEAD_BYTES, CONTROL_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX,
+};
+use weir_protocol::message::{
+    AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, Grant, Hello, ListTopics, Message, OpenProducer,
+    PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen, SubscribePartition,
+    UnsubscribePartition, Welcome,
+};
+use weir_protocol::units::Incarnation;
+use weir_protocol::{Credit, ErrorCode};
+
+use crate::core::deframe::{Announced, Deframer, Found};
+use crate::core::event::Request;
+use crate::core::{ConnectionId, Event, LaneId, StreamId};
+use crate::pool::BufferPool;
+
+/// What a broker tells every client about itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// How often the data has been opened.
+    pub incarnation: Incarnation,
+    /// Identity of the data.
+    pub node: [u8; 16],
+    /// What connections are held to.
+    pub limits: ServerLimits,
+}
+
+/// The peer broke the protocol: the connection ends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Violation {
+    /// Which rule.
+    pub code: ErrorCode,
+    /// The facts.
+    pub detail: String,
+}
+
+/// What a session wants done.
+#[derive(Debug, Default)]
+pub struct SessionActions {
+    /// For the node.
+    pub events: Vec<Event>,
+    /// Frames for the peer.
+    pub frames: Vec<(StreamId, Bytes)>,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Session {
+    connection: ConnectionId,
+    identity: Identity,
+    pool: BufferPool,
+    greeted: bool,
+    client_name: String,
+    streams: BTreeMap<StreamId, Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    deframer: Deframer,
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Role {
+    /// The first stream, before the greeting.
+    Greeting,
+    /// The first stream.
+    Control,
+    /// A stream that has not said what it is for.
+    New,
+    /// Batches come, within this credit.
+    Publish(Credit),
+    /// Batches go.
+    Subscribe,
+}
+
+impl Session {
+    /// A connection that has said nothing yet.
+    pub const fn new(connection: ConnectionId, identity: Identity, pool: BufferPool) -> Self {
+        Self { connection, identity, pool, greeted: false, client_name: String::new(), streams: BTreeMap::new() }
+    }
+
+    /// Whether the greeting is done.
+    pub const fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// The name the client gave itself.
+    pub fn client_name(&self) -> &str {
+        &self.client_name
+    }
+
+    /// The peer opened a stream. The transport bounds how many there can be.
+    pub fn opened(&mut self, stream: StreamId) {
+        let role = if self.streams.is_empty() && !self.greeted { Role::Greeting } else { Role::New };
+        self.streams.insert(stream, Stream { deframer: Deframer::default(), role });
+    }
+
+    /// A stream has ended, in whatever way.
+    pub fn ended(&mut self, stream: StreamId, actions: &mut SessionActions) {
+        let Some(ended) = self.streams.remove(&stream) else { return };
+        match ended.role {
+            Role::Publish(_) | Role::Subscribe => actions.events.push(Event::LaneClosed(self.lane(stream))),
+            Role::Greeting | Role::Control | Role::New => {}
+        }
+    }
+
+    /// The connection has ended: all its streams end with it.
+    pub fn disconnected(&mut self, actions: &mut SessionActions) {
+        let streams: Vec<StreamId> = self.streams.keys().copied().collect();
+        for stream in streams {
+            self.ended(stream, actions);
+        }
+        actions.events.push(Event::Disconnected(self.connection));
+    }
+
+    /// The node lets a publish lane send more. Gives the frame that tells the peer.
+    pub fn grant(&mut self, stream: StreamId, limit_bytes: u64) -> Option<Bytes> {
+        let Role::Publish(credit) = &mut self.streams.get_mut(&stream)?.role else { return None };
+        credit.grant(limit_bytes).then(|| Grant { limit_bytes }.to_frame())
+    }
+
+    /// Bytes have arrived on a stream.
+    ///
+    /// # Errors
+    /// The rule that the peer broke: the connection must be closed.
+    pub fn receive(
+        &mut self,
+        stream: StreamId,
+        mut bytes: Bytes,
+        actions: &mut SessionActions,
+    ) -> Result<(), Violation> {
+        loop {
+            let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
+            let max = state.role.frame_bytes_max(&self.identity.limits);
+            let found = state.deframer.next(&mut bytes, max, &self.pool).map_err(|error| bad(stream, error))?;
+            match found {
+                Found::Nothing => return Ok(()),
+                Found::Header(announced) => state.role.admit(announced)?,
+                Found::Frame(frame) => self.frame(stream, &frame, actions).map_err(|violation| match violation {
+                    Bad::Decode(error) => bad(stream, error),
+                    Bad::Rule(violation) => violation,
+                })?,
+            }
+        }
+    }
+
+    fn frame(
+        &mut self,
+        stream: StreamId,
+        frame: &RawFrame,
+        actions: &mut SessionActions,
+    ) -> Result<(), Bad> {
+        let lane = self.lane(stream);
+        let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
+        let event = match (state.role, frame.kind) {
+            (Role::Greeting, FrameKind::Hello) => {
+                let welcome = greet(&Hello::from_frame(frame)?, &self.identity)?;
+                self.client_name = Hello::from_frame(frame)?.client_name;
+                self.greeted = true;
+                state.role = Role::Control;
+                actions.frames.push((stream, welcome.to_frame()));
+                return Ok(());
+            }
+            (Role::Greeting, _) => {
+                return Err(rule(ErrorCode::GreetingExpected, "the first frame must be a greeting"));
+            }
+            (Role::New, _) if !self.greeted => {
+                return Err(rule(ErrorCode::GreetingExpected, "a lane was opened before the greeting"));
+            }
+            (Role::New, FrameKind::PublishOpen) => {
+                state.role = Role::Publish(Credit::default());
+                Event::PublishOpened(lane, PublishOpen::from_frame(frame)?)
+            }
+            (Role::New, FrameKind::SubscribeOpen) => {
+                state.role = Role::Subscribe;
+                Event::SubscribeOpened(lane, SubscribeOpen::from_frame(frame)?)
+            }
+            (Role::Publish(_), FrameKind::Publish) => {
+                let bytes = (FRAME_HEADER_BYTES + frame.body.len()) as u64;
+                let publish = Publish::from_frame(frame).map_err(|error| {
+                    rule(ErrorCode::BatchCorrupt, &format!("stream {}: {error}", stream.0))
+                })?;
+                Event::Publish(lane, Box::new(publish), bytes)
+            }
+            (Role::Subscribe, FrameKind::SubscribePartition) => {
+                Event::SubscribePartition(lane, SubscribePartition::from_frame(frame)?)
+            }
+            (Role::Subscribe, FrameKind::UnsubscribePartition) => {
+                Event::UnsubscribePartition(lane, UnsubscribePartition::from_frame(frame)?)
+            }
+            (Role::Subscribe, FrameKind::Grant) => {
+                Event::Granted(lane, Grant::from_frame(frame)?.limit_bytes)
+            }
+            (Role::Control, _) => Event::Request(lane, request(frame)?),
+            (role, kind) => {
+                let detail = format!("a {kind:?} frame has no place on a {} stream", role.name());
+                return Err(rule(ErrorCode::Protocol, &detail));
+            }
+        };
+        actions.events.push(event);
+        Ok(())
+    }
+
+    const fn lane(&self, stream: StreamId) -> LaneId {
+        LaneId { connection: self.connection, stream }
+    }
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Greeting => "greeting",
+            Self::Control => "control",
+            Self::New => "new",
+            Self::Publish(_) => "publish",
+            Self::Subscribe => "subscribe",
+        }
+    }
+
+    const fn frame_bytes_max(self, limits: &ServerLimits) -> u32 {
+        match self {
+            Self::Greeting | Self::New => GREETING_FRAME_BYTES_MAX,
+            Self::Control | Self::Subscribe => CONTROL_FRAME_BYTES_MAX,
+            Self::Publish(_) => limits.batch_bytes_max + BATCH_FRAME_OVERHEAD_BYTES,
+        }
+    }
+
+    /// Decides on a frame by its header, before any memory is taken for its body.
+    fn admit(&mut self, announced: Announced) -> Result<(), Violation> {
+        let Self::Publish(credit) = self else { return Ok(()) };
+        if announced.kind != FrameKind::Publish {
+            let detail = format!("a {:?} frame has no place on a publish stream", announced.kind);
+            return Err(Violation { code: ErrorCode::Protocol, detail });
+        }
+        let bytes = (FRAME_HEADER_BYTES + announced.body_bytes) as u64;
+        credit
+            .spend(bytes)
+            .map_err(|error| Violation { code: ErrorCode::CreditExceeded, detail: error.to_string() })
+    }
+}
+
+/// What is wrong with a frame.
+enum Bad {
+    Decode(DecodeError),
+    Rule(Violation),
+}
+
+impl From<DecodeError> for Bad {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+fn rule(code: ErrorCode, detail: &str) -> Bad {
+    Bad::Rule(Violation { code, detail: detail.to_owned() })
+}
+
+fn bad(stream: StreamId, error: DecodeError) -> Violation {
+    Violation { code: ErrorCode::Protocol, detail: format!("stream {}: {error}", stream.0) }
+}
+
+/// Chooses the version and features both sides know.
+fn greet(hello: &Hello, identity: &Identity) -> Result<Welcome, Bad> {
+    let (least, most) = (hello.version_min, hello.version_max);
+    if !(least..=most).contains(&PROTOCOL_VERSION) {
+        let detail = format!("the client speaks {least} to {most}, the broker {PROTOCOL_VERSION}");
+        return Err(rule(ErrorCode::UnsupportedVersion, &detail));
+    }
+    Ok(Welcome {
+        version: PROTOCOL_VERSION,
+        features: 0,
+        incarnation: identity.incarnation,
+        node: identity.node,
+        limits: identity.limits,
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+fn request(frame: &RawFrame) -> Result<Request, Bad> {
+    Ok(match frame.kind {
+        FrameKind::CreateTopic => Request::Create(CreateTopic::from_frame(frame)?),
+        FrameKind::AlterTopic => Request::Alter(AlterTopic::from_frame(frame)?),
+        FrameKind::DeleteTopic => Request::Delete(DeleteTopic::from_frame(frame)?),
+        FrameKind::ListTopics => Request::List(ListTopics::from_frame(frame)?),
+        FrameKind::DescribeTopic => Request::Describe(DescribeTopic::from_frame(frame)?),
+        FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
+        FrameKind::Hello
+        | FrameKind::Welcome
+        | FrameKind::Failure
+        | FrameKind::GoAway
+        | FrameKind::Done
+        | FrameKind::TopicInfo
+        | FrameKind::TopicList
+        | FrameKind::TopicDescription
+        | FrameKind::ProducerOpened
+        | FrameKind::PublishOpen
+        | FrameKind::Publish
+        | FrameKind::PublishAck
+        | FrameKind::PublishRejected
+        | FrameKind::Grant
+        | FrameKind::SubscribeOpen
+        | FrameKind::SubscribePartition
+        | FrameKind::PartitionStarted
+        | FrameKind::Deliver
+        | FrameKind::Gap
+        | FrameKind::UnsubscribePartition
+        | FrameKind::PartitionEnded => {
+            return Err(rule(ErrorCode::Protocol, &format!("a {:?} frame is no request", frame.kind)));
+        }
+    })
+}

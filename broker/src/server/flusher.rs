@@ -1,0 +1,195 @@
+//! The flusher's thread: moves durable batches to segments and keeps these in order.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use weir_protocol::units::{JournalPosition, PartitionKey};
+use weir_storage::disk::Disk;
+use weir_storage::flusher::{FlushError, Flusher};
+use weir_storage::frame::Frame;
+use weir_storage::reader::Reader;
+
+use crate::core::event::FlushedPartition;
+use crate::queue::{Drained, Receiver, Sender};
+use crate::server::clock::wall_now;
+use crate::server::failure::Failures;
+use crate::server::journal::ToJournal;
+use crate::server::node::Completion;
+use crate::server::{Fatal, push, spawn};
+
+/// Unflushed data is not left alone longer than this: a restart should find little to replay.
+const FLUSH_AFTER: Duration = Duration::from_secs(30);
+
+/// Pause between looks at what retention and merging have to do.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Pause before a flush that failed is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the flusher's thread is told.
+#[derive(Debug)]
+pub enum ToFlusher {
+    /// Frames that are durable, in journal order, up to a position.
+    Durable {
+        /// The frames.
+        frames: Vec<Frame>,
+        /// Where the journal ends behind them.
+        end: JournalPosition,
+    },
+    /// The journal has no room: flush what there is.
+    JournalFull,
+}
+
+/// What the flusher's thread works with.
+#[derive(Debug)]
+pub struct FlusherThread<D: Disk> {
+    /// The flusher.
+    pub flusher: Flusher<D>,
+    /// What is in segments.
+    pub reader: Reader<D>,
+    /// What it is told.
+    pub inbox: Receiver<ToFlusher>,
+    /// Whom it tells what is in segments.
+    pub node: Sender<Completion>,
+    /// Whom it tells which space is free.
+    pub journal: Sender<ToJournal>,
+    /// Whom it tells that it cannot go on.
+    pub failures: Failures,
+    /// Unflushed bytes at which a segment is written.
+    pub flush_bytes: u64,
+}
+
+/// What the thread remembers between two turns.
+#[derive(Debug)]
+struct Turn {
+    /// Since when something has been unflushed.
+    unflushed_since: Option<Instant>,
+    /// A flush is due whatever the amount.
+    forced: bool,
+    /// No flush before this moment: the last one failed.
+    not_before: Option<Instant>,
+    /// When maintenance is due.
+    maintain_at: Instant,
+}
+
+impl<D: Disk> FlusherThread<D> {
+    /// Starts the thread. When its inbox is closed and empty it writes everything out and ends.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(self) -> std::io::Result<JoinHandle<()>> {
+        let failures = self.failures.clone();
+        spawn("weir-flusher", failures, move || self.run())
+    }
+
+    fn run(mut self) -> Result<(), Fatal> {
+        let mut items = Vec::new();
+        let now = Instant::now();
+        let mut turn = Turn { unflushed_since: None, forced: false, not_before: None, maintain_at: now };
+        loop {
+            let drained = self.inbox.drain_wait(&mut items, Some(self.pause(&turn)));
+            for item in items.drain(..) {
+                match item {
+                    ToFlusher::Durable { frames, end } => {
+                        turn.unflushed_since.get_or_insert_with(Instant::now);
+                        self.flusher.accept(frames, end);
+                    }
+                    ToFlusher::JournalFull => turn.forced = true,
+                }
+            }
+            if drained == Some(Drained::Closed) {
+                return Ok(self.flusher.close(wall_now())?);
+            }
+            if self.is_due(&turn) {
+                self.flush(&mut turn)?;
+            } else if Instant::now() >= turn.maintain_at {
+                self.maintain(&mut turn)?;
+            }
+        }
+    }
+
+    fn pause(&self, turn: &Turn) -> Duration {
+        let now = Instant::now();
+        let mut until = turn.maintain_at;
+        if let Some(since) = turn.unflushed_since {
+            until = until.min(since + FLUSH_AFTER);
+        }
+        if let Some(not_before) = turn.not_before {
+            until = until.min(not_before);
+        }
+        if self.is_due(turn) { Duration::ZERO } else { until.saturating_duration_since(now) }
+    }
+
+    fn is_due(&self, turn: &Turn) -> bool {
+        let now = Instant::now();
+        let pending = self.flusher.pending_bytes();
+        let old = turn.unflushed_since.is_some_and(|since| now >= since + FLUSH_AFTER);
+        let allowed = turn.not_before.is_none_or(|not_before| now >= not_before);
+        allowed && (turn.forced || old || pending >= self.flush_bytes)
+    }
+
+    fn flush(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+        match self.flusher.flush(wall_now()) {
+            Ok(flushed) => {
+                if turn.not_before.take().is_some() {
+                    push(&mut self.node, Completion::StorageFull(false));
+                }
+                turn.unflushed_since = None;
+                turn.forced = false;
+                push(&mut self.journal, ToJournal::Release(flushed.release));
+                let ends = flushed.ends.iter().map(|(key, _)| *key);
+                let starts = flushed.log_starts.iter().map(|(key, _)| *key);
+                self.tell(ends.chain(starts).collect(), flushed.bytes);
+                Ok(())
+            }
+            Err(error) => self.failed(&error, turn),
+        }
+    }
+
+    /// A flush that failed is tried again: everything it would have written is in the journal. What a full disk
+    /// means to producers is said at once.
+    fn failed(&mut self, error: &FlushError, turn: &mut Turn) -> Result<(), Fatal> {
+        tracing::warn!(%error, "segments cannot be written; trying again");
+        if turn.not_before.is_none() {
+            push(&mut self.node, Completion::StorageFull(true));
+        }
+        turn.not_before = Some(Instant::now() + RETRY_AFTER);
+        turn.forced = true;
+        Ok(())
+    }
+
+    fn maintain(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+        match self.flusher.maintain(wall_now()) {
+            Ok(maintained) => {
+                if !maintained.more {
+                    turn.maintain_at = Instant::now() + MAINTAIN_EVERY;
+                }
+                if let Some(release) = maintained.release {
+                    push(&mut self.journal, ToJournal::Release(release));
+                }
+                let keys = maintained.log_starts.iter().map(|(key, _)| *key).collect();
+                self.tell(keys, 0);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "segments cannot be maintained; trying again");
+                turn.maintain_at = Instant::now() + RETRY_AFTER;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, mut keys: Vec<PartitionKey>, bytes: u64) {
+        keys.sort_unstable();
+        keys.dedup();
+        if keys.is_empty() {
+            return;
+        }
+        let partitions = keys.into_iter().map(|key| FlushedPartition {
+            key,
+            flushed_end: self.reader.flushed_end(key),
+            log_start: self.reader.log_start(key),
+            bytes: self.reader.partition_bytes(key),
+        });
+        push(&mut self.node, Completion::Flushed(partitions.collect(), bytes));
+    }
+}

@@ -1,0 +1,170 @@
+//! The task that drives the node: everything that has happened goes in, then everything that follows goes out.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::oneshot;
+
+use crate::core::event::FlushedPartition;
+use crate::core::{Actions, ColdAnswer, ConnectionId, Event, Node, Outgoing, Ticket};
+use crate::queue::{Drained, Receiver, Rejected, Sender};
+use crate::server::clock::Clock;
+use crate::server::cold::ColdReaders;
+use crate::server::journal::ToJournal;
+use crate::server::metrics::Metrics;
+
+/// What the threads of storage tell the node.
+#[derive(Debug)]
+pub enum Completion {
+    /// The operating system has every frame up to this one.
+    Written(Ticket),
+    /// Every frame up to this one has been synced, with so many bytes in this group.
+    Durable(Ticket, u64),
+    /// A read of flushed data has ended.
+    Cold(ColdAnswer),
+    /// So many bytes were flushed; what is in segments of these partitions has changed.
+    Flushed(Vec<FlushedPartition>, u64),
+    /// Storage has run out of space, or has space again.
+    StorageFull(bool),
+}
+
+/// What connections tell the node.
+#[derive(Debug)]
+pub enum ToNode {
+    /// A connection is there, and can be sent to.
+    Connected(ConnectionId, Sender<Outgoing>),
+    /// Something happened on a connection.
+    Event(Event),
+    /// Take nothing new; say when everything taken has been answered.
+    Drain(oneshot::Sender<()>),
+}
+
+/// What the task works with.
+#[derive(Debug)]
+pub struct NodeTask {
+    /// The machine.
+    pub node: Node,
+    /// From storage.
+    pub completions: Receiver<Completion>,
+    /// From connections.
+    pub requests: Receiver<ToNode>,
+    /// To the journal.
+    pub journal: Sender<ToJournal>,
+    /// To the threads that read flushed data.
+    pub cold: ColdReaders,
+    /// The time.
+    pub clock: Clock,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the task remembers between two turns.
+#[derive(Debug, Default)]
+struct Shell {
+    connections: BTreeMap<ConnectionId, Sender<Outgoing>>,
+    /// Frames for the journal that its mailbox had no room for.
+    journal: Vec<ToJournal>,
+    drained: Option<oneshot::Sender<()>>,
+}
+
+impl NodeTask {
+    /// Runs until no connection and no storage is left to tell it anything.
+    pub async fn run(mut self) {
+        let mut shell = Shell::default();
+        let mut actions = Actions::default();
+        let (mut completions, mut requests) = (Vec::new(), Vec::new());
+        while self.wait(&mut completions, &mut requests).await == Drained::Items {
+            let now = self.clock.now();
+            for completion in completions.drain(..) {
+                let event = self.completed(completion);
+                self.node.handle(now, event, &mut actions);
+            }
+            for request in requests.drain(..) {
+                match request {
+                    ToNode::Event(event) => {
+                        if let Event::Disconnected(connection) = &event {
+                            shell.connections.remove(connection);
+                        }
+                        self.node.handle(now, event, &mut actions);
+                    }
+                    ToNode::Connected(connection, outbox) => {
+                        shell.connections.insert(connection, outbox);
+                    }
+                    ToNode::Drain(done) => {
+                        self.node.drain();
+                        shell.drained = Some(done);
+                    }
+                }
+            }
+            self.node.settle(&mut actions);
+            self.dispatch(&mut actions, &mut shell).await;
+            if self.node.is_quiet()
+                && let Some(done) = shell.drained.take()
+            {
+                // Whoever asked may have stopped waiting.
+                let _closed = done.send(());
+            }
+            self.metrics.observe_node(&self.node.figures());
+        }
+        // The flusher tells the journal too, but nothing new comes from it: what is in the mailbox is still written.
+        self.journal.close();
+    }
+
+    /// Waits for news from either side.
+    async fn wait(&mut self, completions: &mut Vec<Completion>, requests: &mut Vec<ToNode>) -> Drained {
+        poll_fn(|context| {
+            let from_storage = self.completions.poll_drain(context, completions);
+            let from_connections = self.requests.poll_drain(context, requests);
+            if !completions.is_empty() || !requests.is_empty() {
+                return Poll::Ready(Drained::Items);
+            }
+            match (from_storage, from_connections) {
+                (_, Poll::Ready(Drained::Closed)) => Poll::Ready(Drained::Closed),
+                (_, Poll::Pending | Poll::Ready(Drained::Items)) => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn completed(&self, completion: Completion) -> Event {
+        match completion {
+            Completion::Written(through) => Event::Written(through),
+            Completion::Durable(through, _bytes) => Event::Durable(through),
+            Completion::Cold(answer) => Event::ColdAnswer(answer),
+            Completion::Flushed(partitions, _bytes) => Event::Flushed(partitions),
+            Completion::StorageFull(full) => Event::StorageFull(full),
+        }
+    }
+
+    async fn dispatch(&mut self, actions: &mut Actions, shell: &mut Shell) {
+        let frames = actions.journal.drain(..);
+        shell.journal.extend(frames.map(|(ticket, frame)| ToJournal::Frame(ticket, frame)));
+        while !shell.journal.is_empty() {
+            // A closed journal has failed: the broker is about to end, and nothing will be acknowledged.
+            if self.journal.push_batch(&mut shell.journal).is_err() {
+                shell.journal.clear();
+            } else if !shell.journal.is_empty() && self.journal.room(0).await.is_err() {
+                shell.journal.clear();
+            }
+        }
+        self.cold.submit(&mut actions.cold_reads);
+        for outgoing in actions.outgoing.drain(..) {
+            let connection = match &outgoing {
+                Outgoing::Frames(lane, _)
+                | Outgoing::Delivery(lane, _)
+                | Outgoing::Grant(lane, _)
+                | Outgoing::Finish(lane) => lane.connection,
+                Outgoing::Close(connection, ..) => *connection,
+            };
+            let Some(outbox) = shell.connections.get(&connection) else { continue };
+            if let Err(Rejected::Full(_)) = outbox.try_push(outgoing) {
+                tracing::warn!(connection = connection.0, "a peer does not take its answers: connection dropped");
+                outbox.close();
+                shell.connections.remove(&connection);
+            }
+        }
+    }
+}
+

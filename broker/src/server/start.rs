@@ -1,0 +1,308 @@
+//! Start and stop: wires the parts together, and takes them apart in an order that loses nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use weir_protocol::limits::{
+    BATCH_BYTES_MAX_DEFAULT, BATCH_FRAME_OVERHEAD_BYTES, LANES_MAX_DEFAULT, RECORD_BYTES_MAX_DEFAULT,
+    UNACKED_BATCHES_MAX,
+};
+use weir_protocol::message::ServerLimits;
+use weir_storage::disk::os::OsDisk;
+use weir_storage::open::{OpenError, OpenOptions, Opened};
+
+use crate::core::Node;
+use crate::core::session::Identity;
+use crate::options::{OptionsError, ServeOptions};
+use crate::pool::BufferPool;
+use crate::queue::{Receiver, Sender, mailbox};
+use crate::server::clock::{Clock, wall_now};
+use crate::server::cold::ColdReaders;
+use crate::server::connection::Context;
+use crate::server::failure::Failures;
+use crate::server::flusher::FlusherThread;
+use crate::server::journal::JournalThread;
+use crate::server::metrics::Metrics;
+use crate::server::network::Network;
+use crate::server::node::{NodeTask, ToNode};
+use crate::server::tls::{TlsError, TlsIdentity};
+use crate::server::{Fatal, endpoint::BindError};
+
+/// Messages between the parts that may wait: more than credit and limits let be under way.
+const MESSAGES_MAX: usize = 1 << 20;
+
+/// A broker has stopped by then, whatever clients do.
+const STOP_WITHIN: Duration = Duration::from_secs(9);
+
+/// Why a broker did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The options contradict each other.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The data cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address cannot be used.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system gives no thread or no runtime.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The broker ended while it started.
+    #[error("the broker ended while it started: {0}")]
+    Stopped(Fatal),
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    metrics_address: Option<SocketAddr>,
+    pin: String,
+    failures: Failures,
+    stop: CancellationToken,
+    stopped: oneshot::Receiver<()>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a broker and returns once it serves.
+    ///
+    /// # Errors
+    /// Why it cannot; nothing is left running then.
+    ///
+    /// # Cancel safety
+    /// A broker whose start is abandoned ends by itself.
+    pub async fn start(options: ServeOptions) -> Result<Self, StartError> {
+        options.check()?;
+        let (answer, started) = oneshot::channel();
+        let failures = Failures::default();
+        let reported = failures.clone();
+        let run = move || {
+            run(options, reported, answer);
+            Ok::<(), Fatal>(())
+        };
+        let node = super::spawn("weir-node", failures.clone(), run).map_err(StartError::Thread)?;
+        let mut server = match started.await {
+            Ok(started) => started?,
+            Err(_dropped) => {
+                return Err(StartError::Thread(io::Error::other("the broker's thread ended")));
+            }
+        };
+        server.threads.push(node);
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub const fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it serves metrics and health.
+    pub const fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
+    /// The certificate's fingerprint, as it stands in URLs: `sha256:` and 64 hexadecimal digits.
+    pub fn pin(&self) -> String {
+        self.pin.clone()
+    }
+
+    /// What clients connect to.
+    pub fn url(&self) -> String {
+        format!("weir://{}?pin={}", self.address, self.pin)
+    }
+
+    /// Waits until the broker cannot go on.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if it is dropped.
+    pub async fn failed(&self) -> Arc<Fatal> {
+        self.failures.wait().await
+    }
+
+    /// Stops: tells clients, answers what was taken, writes everything out. Ends within ten seconds.
+    ///
+    /// # Errors
+    /// What kept the broker from writing everything out; the next start recovers it.
+    ///
+    /// # Cancel safety
+    /// If dropped, the broker goes on stopping.
+    pub async fn stop(self) -> Result<(), Fatal> {
+        self.stop.cancel();
+        if tokio::time::timeout(STOP_WITHIN, self.stopped).await.is_err() {
+            return Err(Fatal::StopTimeout(STOP_WITHIN));
+        }
+        for thread in self.threads {
+            // A thread's panic is among the failures already.
+            let _panicked = thread.join();
+        }
+        match self.failures.first() {
+            None => Ok(()),
+            Some(first) => Err(Fatal::Earlier(first)),
+        }
+    }
+}
+
+/// Runs a broker on this thread, from start to stop.
+fn run(options: ServeOptions, failures: Failures, answer: oneshot::Sender<Result<Server, StartError>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _abandoned = answer.send(Err(StartError::Thread(error)));
+            return;
+        }
+    };
+    let (stopped, stopped_receiver) = oneshot::channel();
+    LocalSet::new().block_on(&runtime, async move {
+        let mut threads = Vec::new();
+        let prepared = match prepare(&options, &failures, &mut threads) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let _abandoned = answer.send(Err(error));
+                return;
+            }
+        };
+        let stop = CancellationToken::new();
+        let server = Server {
+            address: prepared.network.local_address(),
+            metrics_address: prepared.network.metrics_address(),
+            pin: prepared.pin,
+            failures: failures.clone(),
+            stop: stop.clone(),
+            stopped: stopped_receiver,
+            threads: Vec::new(),
+        };
+        if answer.send(Ok(server)).is_err() {
+            stop.cancel();
+        }
+        prepared.network.run(prepared.node, prepared.to_node, (stop, failures)).await;
+        for thread in threads {
+            // A thread's panic is among the failures already.
+            let _panicked = thread.join();
+        }
+        drop(prepared.lock);
+    });
+    // Whoever stopped the broker may have stopped waiting.
+    let _gone = stopped.send(());
+}
+
+/// A broker whose threads run and whose sockets are bound, and that serves nobody yet.
+struct Prepared {
+    network: Network,
+    node: NodeTask,
+    to_node: Sender<ToNode>,
+    pin: String,
+    lock: Box<dyn std::fmt::Debug>,
+}
+
+fn prepare(
+    options: &ServeOptions,
+    failures: &Failures,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<Prepared, StartError> {
+    let began = std::time::Instant::now();
+    let tls = TlsIdentity::load(
+        &options.data_directory.join("tls"),
+        options.tls_certificate.as_deref(),
+        options.tls_key.as_deref(),
+    )?;
+    let open = OpenOptions { journal_bytes_max: options.journal_bytes_max, ..OpenOptions::default() };
+    let opened = weir_storage::open::open(OsDisk, &options.data_directory, open, wall_now())?;
+    tracing::info!(report = ?opened.report, elapsed = ?began.elapsed(), "data directory opened");
+    let metrics = Arc::new(Metrics::default());
+    let identity = identity(&opened);
+    let pin = tls.pin();
+    let (to_node, requests) = mailbox(MESSAGES_MAX);
+    let context = Context {
+        identity,
+        pool: BufferPool::new(usize::try_from(options.memory_bytes / 8).unwrap_or(usize::MAX)),
+        node: to_node.clone(),
+        metrics: Arc::clone(&metrics),
+        going_away: CancellationToken::new(),
+    };
+    let network = Network::bind(options, &tls, context)?;
+    let Storage { node, lock } = start_storage(opened, options, (failures, metrics), requests, threads)
+        .map_err(StartError::Thread)?;
+    Ok(Prepared { network, node, to_node, pin, lock })
+}
+
+/// What clients are told.
+fn identity(opened: &Opened<OsDisk>) -> Identity {
+    Identity {
+        incarnation: opened.incarnation,
+        node: opened.node.into_bytes(),
+        limits: ServerLimits {
+            frame_bytes_max: BATCH_BYTES_MAX_DEFAULT + BATCH_FRAME_OVERHEAD_BYTES,
+            batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
+            record_bytes_max: RECORD_BYTES_MAX_DEFAULT,
+            unacked_batches_max: u32::try_from(UNACKED_BATCHES_MAX).expect("a small constant"),
+            lanes_max: LANES_MAX_DEFAULT,
+            streams_max: crate::server::limits::STREAMS_MAX,
+        },
+    }
+}
+
+/// The node with everything under it running.
+struct Storage {
+    node: NodeTask,
+    lock: Box<dyn std::fmt::Debug>,
+}
+
+/// Starts the threads of storage, and makes the node that drives them.
+fn start_storage(
+    opened: Opened<OsDisk>,
+    options: &ServeOptions,
+    (failures, metrics): (&Failures, Arc<Metrics>),
+    requests: Receiver<ToNode>,
+    threads: &mut Vec<JoinHandle<()>>,
+) -> io::Result<Storage> {
+    let (to_completions, completions) = mailbox(MESSAGES_MAX);
+    let (to_journal, journal_inbox) = mailbox(MESSAGES_MAX);
+    let (to_flusher, flusher_inbox) = mailbox(MESSAGES_MAX);
+    let node = Node::recovered(
+        options.node_limits(),
+        &opened.state,
+        |key| opened.reader.partition_bytes(key),
+        (opened.incarnation, seed()),
+    );
+    let (cold, cold_threads) = ColdReaders::start(&opened.reader, &to_completions, failures)?;
+    threads.extend(cold_threads);
+    let flusher = FlusherThread {
+        flusher: opened.flusher,
+        reader: opened.reader,
+        inbox: flusher_inbox,
+        node: to_completions.clone(),
+        journal: to_journal.clone(),
+        failures: failures.clone(),
+        flush_bytes: options.flush_bytes,
+    };
+    threads.push(flusher.start()?);
+    let journal = JournalThread {
+        journal: opened.journal,
+        inbox: journal_inbox,
+        node: to_completions,
+        flusher: to_flusher,
+        failures: failures.clone(),
+    };
+    threads.push(journal.start()?);
+    let clock = Clock::start();
+    let node = NodeTask { node, completions, requests, journal: to_journal, cold, clock, metrics };
+    Ok(Storage { node, lock: Box::new(opened.lock) })
+}
+
+/// A number that differs from start to start, to make identities from.
+fn seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}
