@@ -92,7 +92,9 @@ pub enum OptionsError {
         min: u64,
     },
     /// One segment would need more than may be unflushed.
-    #[error("segments of {bytes} bytes do not fit: {max} bytes may be unflushed with this memory (--flush-bytes)")]
+    #[error(
+        "segments of {bytes} bytes do not fit: {max} bytes may be unflushed with this memory (--flush-bytes)"
+    )]
     Flush {
         /// What was asked for.
         bytes: u64,
@@ -182,11 +184,8 @@ mod tests {
     #[test]
     fn the_default_is_consistent() {
         assert_eq!(ServeOptions::default().check(), Ok(()));
-        let small = ServeOptions {
-            memory_bytes: MEMORY_BYTES_MIN,
-            flush_bytes: 8 << 20,
-            ..ServeOptions::default()
-        };
+        let small =
+            ServeOptions { memory_bytes: MEMORY_BYTES_MIN, flush_bytes: 8 << 20, ..ServeOptions::default() };
         assert_eq!(small.check(), Ok(()));
         crate::core::ingest::Ingest::new(small.node_limits().ingest);
     }

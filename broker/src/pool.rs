@@ -94,6 +94,9 @@ pub struct Buffer {
 
 impl Buffer {
     /// Its bytes.
+    ///
+    /// # Panics
+    /// Never: a buffer holds its length.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         self.bytes.get_mut(..self.length).expect("a buffer holds its length")
     }

@@ -89,7 +89,10 @@ impl Coordinator {
         check_name(name)?;
         self.check_settings(&settings)?;
         if self.topics.len() >= self.limits.topics_max {
-            return Err((ErrorCode::TooManyTopics, format!("the limit is {} topics", self.limits.topics_max)));
+            return Err((
+                ErrorCode::TooManyTopics,
+                format!("the limit is {} topics", self.limits.topics_max),
+            ));
         }
         let partitions = self.partitions + u64::from(settings.partitions);
         if partitions > self.limits.partitions_max {
@@ -101,8 +104,7 @@ impl Coordinator {
             return Err((ErrorCode::TopicExists, format!("topic '{name}' exists")));
         };
         let id = self.random.topic_id(now);
-        let definition =
-            TopicDefinition { id, name: name.to_owned(), created: now, revision: 0, settings };
+        let definition = TopicDefinition { id, name: name.to_owned(), created: now, revision: 0, settings };
         vacant.insert(Topic { definition: definition.clone(), phase: Phase::Creating });
         self.names.insert(id, name.to_owned());
         self.partitions = partitions;
@@ -120,7 +122,8 @@ impl Coordinator {
         let live = self.live(name)?;
         if settings.partitions != live.settings.partitions {
             let (old, new) = (live.settings.partitions, settings.partitions);
-            let detail = format!("the number of partitions is fixed: topic '{name}' has {old}, asked for {new}");
+            let detail =
+                format!("the number of partitions is fixed: topic '{name}' has {old}, asked for {new}");
             return Err((ErrorCode::InvalidSetting, detail));
         }
         if settings.explicit_partitions != live.settings.explicit_partitions {
@@ -191,11 +194,8 @@ impl Coordinator {
     pub fn list(&self, request: u32, after: &str) -> TopicList {
         let later = self.topics.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         let mut live = later.map(|(_, topic)| topic).filter(|topic| topic.phase == Phase::Live);
-        let topics: Vec<TopicInfo> = live
-            .by_ref()
-            .take(PAGE_ENTRIES_MAX as usize)
-            .map(|topic| info(0, &topic.definition))
-            .collect();
+        let topics: Vec<TopicInfo> =
+            live.by_ref().take(PAGE_ENTRIES_MAX as usize).map(|topic| info(0, &topic.definition)).collect();
         TopicList { request, more: live.next().is_some(), topics }
     }
 
@@ -218,7 +218,9 @@ impl Coordinator {
         let most = self.limits.batch_bytes_max.min(BATCH_BYTES_LIMIT);
         if !(BATCH_BYTES_MIN..=most).contains(&settings.batch_bytes_max) {
             let bytes = settings.batch_bytes_max;
-            return refuse(format!("longest batch of {bytes} bytes: the range is {BATCH_BYTES_MIN} to {most}"));
+            return refuse(format!(
+                "longest batch of {bytes} bytes: the range is {BATCH_BYTES_MIN} to {most}"
+            ));
         }
         if settings.retention_age_us == Some(0) {
             return refuse("a retention age of 0 would keep nothing".to_owned());

@@ -143,8 +143,12 @@ mod tests {
 
     #[test]
     fn frames_come_out_whole_however_the_stream_is_cut() {
-        let bodies =
-            [(FrameKind::Grant, 8), (FrameKind::Publish, 40_000), (FrameKind::Grant, 0), (FrameKind::Publish, 3)];
+        let bodies = [
+            (FrameKind::Grant, 8),
+            (FrameKind::Publish, 40_000),
+            (FrameKind::Grant, 0),
+            (FrameKind::Publish, 3),
+        ];
         let whole = stream(&bodies);
         let pool = BufferPool::new(1 << 20);
         for piece_bytes in [1, 3, 7, 8, 9, 1000, 39_999, 100_000] {

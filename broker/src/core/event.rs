@@ -185,23 +185,36 @@ pub enum Outgoing {
     Close(ConnectionId, ErrorCode, String),
 }
 
+/// A frame on its way to the journal.
+#[derive(Debug)]
+pub struct ToWrite {
+    /// Its number.
+    pub ticket: Ticket,
+    /// The frame.
+    pub frame: Frame,
+    /// Somebody is content once the operating system has it.
+    pub early: bool,
+}
+
 /// What a node wants done, in order within each list.
 #[derive(Debug, Default)]
 pub struct Actions {
     /// Frames for the journal; tickets count up from the last one.
-    pub journal: Vec<(Ticket, Frame)>,
+    pub journal: Vec<ToWrite>,
     /// What is to be sent.
     pub outgoing: Vec<Outgoing>,
     /// Reads of flushed data.
     pub cold_reads: Vec<ColdRead>,
+    /// Why batches were refused, for the metrics.
+    pub rejections: Vec<ErrorCode>,
     last_ticket: Ticket,
 }
 
 impl Actions {
-    /// Gives a frame to the journal.
-    pub fn append(&mut self, frame: Frame) -> Ticket {
+    /// Gives a frame to the journal. `early` asks for [`Event::Written`] as well.
+    pub fn append(&mut self, frame: Frame, early: bool) -> Ticket {
         self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        self.journal.push((self.last_ticket, frame));
+        self.journal.push(ToWrite { ticket: self.last_ticket, frame, early });
         self.last_ticket
     }
 

@@ -50,14 +50,7 @@ impl Ingest {
         assert!(limits.window_bytes_min <= limits.window_bytes_max, "a lane's window has a range");
         assert!(limits.window_bytes_min <= limits.in_flight_bytes, "the smallest window fits the pool");
         assert!(limits.in_flight_bytes <= limits.pool_bytes, "data in flight is part of the pool");
-        Self {
-            limits,
-            lanes: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            granted: 0,
-            held: 0,
-            unflushed: 0,
-        }
+        Self { limits, lanes: BTreeMap::new(), waiting: VecDeque::new(), granted: 0, held: 0, unflushed: 0 }
     }
 
     /// A lane was opened. Its first grant comes from [`Ingest::next_grant`].
@@ -65,8 +58,7 @@ impl Ingest {
     /// # Panics
     /// If it is open already.
     pub fn open(&mut self, lane: LaneId) {
-        let earlier =
-            self.lanes.insert(lane, Lane { credit: Credit::default(), held: 0, waits: true });
+        let earlier = self.lanes.insert(lane, Lane { credit: Credit::default(), held: 0, waits: true });
         assert!(earlier.is_none(), "a lane is opened once");
         self.waiting.push_back(lane);
     }
@@ -185,8 +177,12 @@ mod tests {
     use super::*;
     use crate::core::{ConnectionId, StreamId};
 
-    const LIMITS: IngestLimits =
-        IngestLimits { pool_bytes: 2000, in_flight_bytes: 1000, window_bytes_min: 100, window_bytes_max: 400 };
+    const LIMITS: IngestLimits = IngestLimits {
+        pool_bytes: 2000,
+        in_flight_bytes: 1000,
+        window_bytes_min: 100,
+        window_bytes_max: 400,
+    };
 
     fn lane(number: u64) -> LaneId {
         LaneId { connection: ConnectionId(1), stream: StreamId(number) }

@@ -15,5 +15,6 @@ pub mod subscription;
 
 pub use event::{
     Actions, ColdAnswer, ColdRead, ColdResult, ConnectionId, Event, LaneId, Now, Outgoing, StreamId, Ticket,
+    ToWrite,
 };
 pub use node::{Node, NodeLimits};

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use weir_protocol::ErrorCode;
 use weir_protocol::batch::ProducerBatch;
 use weir_protocol::limits::PAGE_ENTRIES_MAX;
 use weir_protocol::message::{
@@ -9,8 +10,9 @@ use weir_protocol::message::{
     PublishRejected, SubscribeOpen, TopicDescription,
 };
 use weir_protocol::partitioner::range_start;
-use weir_protocol::units::{Durability, Epoch, Incarnation, PartitionId, PartitionKey, ProducerId, Sequence, TopicId};
-use weir_protocol::ErrorCode;
+use weir_protocol::units::{
+    Durability, Epoch, Incarnation, PartitionId, PartitionKey, ProducerId, Sequence, TopicId,
+};
 use weir_storage::frame::{Frame, TopicDefinition};
 use weir_storage::state::{AppendResult, NodeState, PartitionState};
 
@@ -18,9 +20,7 @@ use crate::core::coordinator::{Coordinator, Refusal, TopicLimits, info};
 use crate::core::event::{FlushedPartition, Request};
 use crate::core::ingest::{Ingest, IngestLimits};
 use crate::core::partition::{Offered, Partition};
-use crate::core::publish::{
-    PendingAppend, PublishLane, Publishing, TopicChange, TopicChangeKind, Waiting,
-};
+use crate::core::publish::{PendingAppend, PublishLane, Publishing, TopicChange, TopicChangeKind, Waiting};
 use crate::core::subscription::{DeliveryLimits, Partitions, Subscriptions};
 use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
 
@@ -56,6 +56,16 @@ pub struct Node {
     next_producer: u64,
     storage_full: bool,
     going_away: bool,
+    counted: Counted,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    batches: u64,
+    records: u64,
+    bytes: u64,
+    duplicates: u64,
 }
 
 /// Figures for the metrics.
@@ -77,6 +87,14 @@ pub struct NodeFigures {
     pub tail_bytes: u64,
     /// Publish lanes that wait for memory.
     pub waiting_lanes: u64,
+    /// Batches appended since the start.
+    pub appended_batches: u64,
+    /// Records appended since the start.
+    pub appended_records: u64,
+    /// Bytes of batches appended since the start.
+    pub appended_bytes: u64,
+    /// Batches that had been appended before.
+    pub duplicate_batches: u64,
 }
 
 impl Node {
@@ -105,6 +123,7 @@ impl Node {
             next_producer: incarnation.get() << 32,
             storage_full: false,
             going_away: false,
+            counted: Counted::default(),
         };
         for definition in state.topics.values() {
             node.add_partitions(definition, |key| {
@@ -135,7 +154,7 @@ impl Node {
             Event::Disconnected(_connection) => {}
             Event::Written(through) => self.publishing.written(through),
             Event::Durable(through) => self.durable(through, actions),
-            Event::ColdAnswer(answer) => self.subscriptions.answer(&answer, &mut self.partitions, actions),
+            Event::ColdAnswer(answer) => self.subscriptions.answer(&answer, &self.partitions, actions),
             Event::Flushed(partitions) => self.flushed(&partitions),
             Event::StorageFull(full) => self.storage_full = full,
         }
@@ -172,6 +191,10 @@ impl Node {
             unflushed_bytes: self.ingest.unflushed(),
             tail_bytes: self.tail_bytes,
             waiting_lanes: self.ingest.waiting() as u64,
+            appended_batches: self.counted.batches,
+            appended_records: self.counted.records,
+            appended_bytes: self.counted.bytes,
+            duplicate_batches: self.counted.duplicates,
         }
     }
 
@@ -182,8 +205,7 @@ impl Node {
     ) {
         for partition in 0..definition.settings.partitions {
             let key = PartitionKey { topic: definition.id, partition: PartitionId::new(partition) };
-            let state = recovered(key)
-                .unwrap_or_else(|| Partition::recovered(&PartitionState::default(), 0));
+            let state = recovered(key).unwrap_or_else(|| Partition::recovered(&PartitionState::default(), 0));
             self.partitions.insert(key, state);
         }
     }
@@ -192,7 +214,12 @@ impl Node {
         let (number, result) = match request {
             Request::Create(create) => {
                 let made = self.coordinator.create(&create.name, create.settings, now.wall);
-                (create.request, made.map(|made| self.change((lane, create.request), made, TopicChangeKind::Create, actions)))
+                (
+                    create.request,
+                    made.map(|made| {
+                        self.change((lane, create.request), made, TopicChangeKind::Create, actions)
+                    }),
+                )
             }
             Request::Alter(alter) => {
                 let made = self.coordinator.alter(&alter.name, alter.settings);
@@ -203,7 +230,7 @@ impl Node {
                 let request = delete.request;
                 let topic = self.coordinator.delete(&delete.name);
                 let waits = |topic: TopicId| {
-                    let ticket = actions.append(Frame::TopicDeleted(topic));
+                    let ticket = actions.append(Frame::TopicDeleted(topic), false);
                     let kind = TopicChangeKind::Delete;
                     let change = TopicChange { lane, request, topic, kind };
                     self.publishing.wait(ticket, Waiting::Topic(change));
@@ -244,7 +271,7 @@ impl Node {
         actions: &mut Actions,
     ) {
         let topic = definition.id;
-        let ticket = actions.append(Frame::Topic(definition));
+        let ticket = actions.append(Frame::Topic(definition), false);
         self.publishing.wait(ticket, Waiting::Topic(TopicChange { lane, request, topic, kind }));
     }
 
@@ -315,13 +342,18 @@ impl Node {
                 let key = header.partition;
                 let (end, stored_bytes) = (batch.end_offset(), batch.length() as u64);
                 self.tail_bytes += stored_bytes;
+                self.counted.batches += 1;
+                self.counted.records += u64::from(header.record_count);
+                self.counted.bytes += stored_bytes;
                 self.appended.push_back(key);
                 let entry = Some(entry(result, false));
-                let ticket = actions.append(Frame::Append { partition: key, acked_below, batch });
+                let early = state.durability == Durability::Written;
+                let ticket = actions.append(Frame::Append { partition: key, acked_below, batch }, early);
                 let append = PendingAppend { lane, key, end, entry, frame_bytes: bytes, stored_bytes };
                 self.publishing.wait(ticket, Waiting::Append(append));
             }
             Offered::Duplicate { result, durable } => {
+                self.counted.duplicates += 1;
                 self.ingest.release(lane, bytes, 0);
                 let entry = entry(result, true);
                 if durable {
@@ -473,6 +505,10 @@ fn reject(
     actions: &mut Actions,
 ) {
     let retry_after_ms = if code == ErrorCode::StorageFull { STORAGE_FULL_RETRY_MS } else { 0 };
+    actions.rejections.push(code);
     let rejected = PublishRejected { partition, sequence, code, retry_after_ms, detail };
     actions.outgoing.push(Outgoing::Frames(lane, vec![rejected.to_frame()]));
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

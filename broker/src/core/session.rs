@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use weir_protocol::error::DecodeError;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame};
-use weir_protocol::limits::{
-    BATCH_FRAME_OVERHEAD_BYTES, CONTROL_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX,
-};
+use weir_protocol::limits::{BATCH_FRAME_OVERHEAD_BYTES, CONTROL_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX};
 use weir_protocol::message::{
     AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, Grant, Hello, ListTopics, Message, OpenProducer,
     PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen, SubscribePartition,
@@ -87,7 +85,14 @@ enum Role {
 impl Session {
     /// A connection that has said nothing yet.
     pub const fn new(connection: ConnectionId, identity: Identity, pool: BufferPool) -> Self {
-        Self { connection, identity, pool, greeted: false, client_name: String::new(), streams: BTreeMap::new() }
+        Self {
+            connection,
+            identity,
+            pool,
+            greeted: false,
+            client_name: String::new(),
+            streams: BTreeMap::new(),
+        }
     }
 
     /// Whether the greeting is done.
@@ -143,24 +148,22 @@ impl Session {
         loop {
             let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
             let max = state.role.frame_bytes_max(&self.identity.limits);
-            let found = state.deframer.next(&mut bytes, max, &self.pool).map_err(|error| bad(stream, error))?;
+            let found =
+                state.deframer.next(&mut bytes, max, &self.pool).map_err(|error| bad(stream, error))?;
             match found {
                 Found::Nothing => return Ok(()),
                 Found::Header(announced) => state.role.admit(announced)?,
-                Found::Frame(frame) => self.frame(stream, &frame, actions).map_err(|violation| match violation {
-                    Bad::Decode(error) => bad(stream, error),
-                    Bad::Rule(violation) => violation,
-                })?,
+                Found::Frame(frame) => {
+                    self.frame(stream, &frame, actions).map_err(|violation| match violation {
+                        Bad::Decode(error) => bad(stream, error),
+                        Bad::Rule(violation) => violation,
+                    })?
+                }
             }
         }
     }
 
-    fn frame(
-        &mut self,
-        stream: StreamId,
-        frame: &RawFrame,
-        actions: &mut SessionActions,
-    ) -> Result<(), Bad> {
+    fn frame(&mut self, stream: StreamId, frame: &RawFrame, actions: &mut SessionActions) -> Result<(), Bad> {
         let lane = self.lane(stream);
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         let event = match (state.role, frame.kind) {

@@ -151,9 +151,7 @@ impl Subscriptions {
         let position = match start {
             StartAt::Earliest => log_start,
             StartAt::Latest => high_watermark,
-            StartAt::Last(count) => {
-                Offset::new(high_watermark.get().saturating_sub(count)).max(log_start)
-            }
+            StartAt::Last(count) => Offset::new(high_watermark.get().saturating_sub(count)).max(log_start),
             StartAt::Offset(offset) if (log_start..=high_watermark).contains(&offset) => offset,
             StartAt::Offset(offset) => {
                 let detail = format!("offset {offset} is not within {log_start}..={high_watermark}");
@@ -173,7 +171,7 @@ impl Subscriptions {
                 partition.tail().offset_at(time).unwrap_or(high_watermark).clamp(log_start, high_watermark)
             }
         };
-        self.begin(lane, id, (generation, position), partitions, actions);
+        self.begin(lane, (id, generation, position), partitions, actions);
     }
 
     /// Ends reading a partition.
@@ -213,7 +211,7 @@ impl Subscriptions {
     }
 
     /// A read of flushed data has ended.
-    pub fn answer(&mut self, answer: &ColdAnswer, partitions: &mut Partitions, actions: &mut Actions) {
+    pub fn answer(&mut self, answer: &ColdAnswer, partitions: &Partitions, actions: &mut Actions) {
         let ColdRead { lane, key, generation, want: _ } = answer.read;
         let id = key.partition;
         let Some(state) = self.lanes.get_mut(&lane) else { return };
@@ -261,7 +259,7 @@ impl Subscriptions {
         self.enqueue(lane);
     }
 
-    fn located(&mut self, answer: &ColdAnswer, partitions: &mut Partitions, actions: &mut Actions) {
+    fn located(&mut self, answer: &ColdAnswer, partitions: &Partitions, actions: &mut Actions) {
         let ColdRead { lane, key, generation, want } = answer.read;
         let Some(partition) = partitions.get(&key) else { return };
         let (log_start, high_watermark) = (partition.log_start(), partition.high_watermark());
@@ -280,15 +278,14 @@ impl Subscriptions {
             }
         };
         let position = found.clamp(log_start, high_watermark);
-        self.begin(lane, key.partition, (generation, position), partitions, actions);
+        self.begin(lane, (key.partition, generation, position), partitions, actions);
     }
 
     /// A reader's position is known: it is told, and queued.
     fn begin(
         &mut self,
         lane: LaneId,
-        id: PartitionId,
-        (generation, position): (u32, Offset),
+        (id, generation, position): (PartitionId, u32, Offset),
         partitions: &Partitions,
         actions: &mut Actions,
     ) {
@@ -425,8 +422,8 @@ fn gather(
     let mut count = 0;
     for batch in partition.tail().from(cursor.position) {
         let length = batch.length() as u64;
-        let fits = total + length <= room
-            || (count == 0 && length + Deliver::OVERHEAD_BYTES as u64 <= available);
+        let fits =
+            total + length <= room || (count == 0 && length + Deliver::OVERHEAD_BYTES as u64 <= available);
         if batch.end_offset() > high_watermark || !fits {
             if count == 0 {
                 return Err(length + Deliver::OVERHEAD_BYTES as u64);

@@ -31,7 +31,7 @@ fn drain_all_blocking<T>(receiver: &mut Receiver<T>) -> Vec<T> {
     all
 }
 
-fn assert_nothing_lost_and_in_order(all: &[(u8, u8)], items: u8) {
+fn assert_nothing_lost_and_in_order(all: &[Item], items: u8) {
     for producer in 0..2 {
         let of_producer: Vec<u8> =
             all.iter().filter(|(from, _)| *from == producer).map(|(_, item)| *item).collect();
@@ -40,13 +40,16 @@ fn assert_nothing_lost_and_in_order(all: &[(u8, u8)], items: u8) {
     assert_eq!(all.len(), 2 * usize::from(items));
 }
 
-fn two_producers(push: fn(&Sender<(u8, u8)>, u8), drain: fn(&mut Receiver<(u8, u8)>) -> Vec<(u8, u8)>) {
+/// Who pushed it, and its number.
+type Item = (u8, u8);
+
+fn two_producers(push: fn(&Sender<Item>, u8), drain: fn(&mut Receiver<Item>) -> Vec<Item>) {
     check(move || {
         let (first, mut receiver) = mailbox(4);
         let second = first.clone();
         let producers = [thread::spawn(move || push(&first, 0)), thread::spawn(move || push(&second, 1))];
         let all = drain(&mut receiver);
-        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        producers.into_iter().for_each(|producer| producer.join().expect("no producer panics"));
         assert_nothing_lost_and_in_order(&all, 2);
     });
 }

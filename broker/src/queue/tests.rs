@@ -251,7 +251,7 @@ fn dropping_the_receiver_drops_the_items_and_tells_the_senders() {
 #[test]
 fn an_item_may_own_a_sender_of_its_mailbox() {
     struct Letter {
-        _reply_to: Sender<Letter>,
+        _reply_to: Sender<Self>,
     }
     let (sender, receiver) = mailbox(2);
     assert!(sender.try_push(Letter { _reply_to: sender.clone() }).is_ok());

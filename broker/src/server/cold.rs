@@ -1,5 +1,6 @@
 //! Threads that read flushed data, so that a backlog reader never holds up the tail.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use weir_protocol::units::PartitionKey;
@@ -10,6 +11,7 @@ use crate::core::event::ColdWant;
 use crate::core::{ColdAnswer, ColdRead, ColdResult};
 use crate::queue::{Drained, Receiver, Sender, mailbox};
 use crate::server::failure::Failures;
+use crate::server::metrics::Metrics;
 use crate::server::node::Completion;
 use crate::server::{Fatal, push, spawn};
 
@@ -21,7 +23,7 @@ const READS_WAITING_MAX: usize = 4096;
 
 /// The way to the threads.
 #[derive(Debug)]
-pub struct ColdReaders {
+pub(crate) struct ColdReaders {
     inboxes: Vec<Sender<ColdRead>>,
     /// Reads no thread had room for.
     backlog: Vec<ColdRead>,
@@ -32,20 +34,20 @@ impl ColdReaders {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start<D: Disk>(
+    pub(crate) fn start<D: Disk>(
         reader: &Reader<D>,
         node: &Sender<Completion>,
-        failures: &Failures,
+        (metrics, failures): (&Arc<Metrics>, &Failures),
     ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
         let mut inboxes = Vec::new();
         let mut threads = Vec::new();
         for number in 0..THREADS {
             let (sender, receiver) = mailbox(READS_WAITING_MAX);
             inboxes.push(sender);
-            let (reader, node) = (reader.clone(), node.clone());
+            let (reader, node, metrics) = (reader.clone(), node.clone(), Arc::clone(metrics));
             let name = format!("weir-cold-{number}");
             threads.push(spawn(&name, failures.clone(), move || {
-                run(&reader, receiver, node);
+                run(&reader, receiver, node, &metrics);
                 Ok::<(), Fatal>(())
             })?);
         }
@@ -53,7 +55,7 @@ impl ColdReaders {
     }
 
     /// Hands reads to the threads; those of one partition always to the same.
-    pub fn submit(&mut self, reads: &mut Vec<ColdRead>) {
+    pub(crate) fn submit(&mut self, reads: &mut Vec<ColdRead>) {
         self.backlog.append(reads);
         let inboxes = &self.inboxes;
         self.backlog.retain(|read| {
@@ -67,11 +69,20 @@ fn slot(key: PartitionKey, slots: usize) -> usize {
     key.partition.get() as usize % slots.max(1)
 }
 
-fn run<D: Disk>(reader: &Reader<D>, mut inbox: Receiver<ColdRead>, mut node: Sender<Completion>) {
+fn run<D: Disk>(
+    reader: &Reader<D>,
+    mut inbox: Receiver<ColdRead>,
+    mut node: Sender<Completion>,
+    metrics: &Metrics,
+) {
     let mut reads = Vec::new();
     while inbox.drain_wait(&mut reads, None) == Some(Drained::Items) {
         for read in reads.drain(..) {
             let result = perform(reader, &read);
+            metrics.cold_reads.increment();
+            if let ColdResult::Batches { bytes, .. } = &result {
+                metrics.cold_read_bytes.add(bytes.len() as u64);
+            }
             push(&mut node, Completion::Cold(ColdAnswer { read, result }));
         }
     }
@@ -94,7 +105,7 @@ fn perform<D: Disk>(reader: &Reader<D>, read: &ColdRead) -> ColdResult {
             tracing::error!(partition = %read.key, %from, %to, "stored records are damaged");
             ColdResult::Corrupt { from, to }
         }
-        error => {
+        error @ (ReadError::Disk(_) | _) => {
             tracing::error!(partition = %read.key, %error, "stored records cannot be read");
             ColdResult::Failed
         }

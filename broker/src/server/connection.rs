@@ -20,8 +20,10 @@ use crate::core::session::{Identity, Session, SessionActions, Violation};
 use crate::core::{ConnectionId, Event, LaneId, Outgoing, StreamId};
 use crate::pool::BufferPool;
 use crate::queue::{Drained, Sender, mailbox};
+use crate::server::endpoint::Accepted;
 use crate::server::metrics::Metrics;
 use crate::server::node::ToNode;
+use crate::server::transport::admit;
 
 /// A peer that has not greeted by then is sent away.
 const GREETING_WITHIN: Duration = Duration::from_secs(5);
@@ -37,21 +39,21 @@ const ANSWERS_BYTES_MAX: usize = 1 << 20;
 const PIECES: usize = 64;
 
 /// Time peers get to move on when the broker stops.
-pub const GOING_AWAY_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const GOING_AWAY_WITHIN: Duration = Duration::from_secs(2);
 
 /// What all connections share.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// What clients are told of the broker.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// Buffers for batches.
-    pub pool: BufferPool,
+    pub(crate) pool: BufferPool,
     /// The way to the node.
-    pub node: Sender<ToNode>,
+    pub(crate) node: Sender<ToNode>,
     /// Figures.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Cancelled when the broker stops taking work.
-    pub going_away: CancellationToken,
+    pub(crate) going_away: CancellationToken,
 }
 
 /// What the tasks of a connection share.
@@ -82,7 +84,8 @@ struct Waiting {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(id: ConnectionId, connection: Connection, context: Context) {
+pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, context: Context) {
+    let Accepted { connection, place: _place, profile: _ } = accepted;
     let session = Session::new(id, context.identity.clone(), context.pool.clone());
     let peer = Rc::new(Peer {
         id,
@@ -105,7 +108,10 @@ pub async fn serve(id: ConnectionId, connection: Connection, context: Context) {
         tokio::select! {
             accepted = peer.connection.accept_bi() => match accepted {
                 Ok((send, receive)) => peer.open(send, receive, &mut tasks),
-                Err(_ended) => break,
+                Err(ended) => {
+                    peer.context.metrics.connection_ended(&ended);
+                    break;
+                }
             },
             drained = outgoing.drain(&mut items) => {
                 for item in items.drain(..) {
@@ -147,6 +153,8 @@ impl Peer {
         let outbox = Rc::new(Outbox::default());
         self.outboxes.borrow_mut().insert(stream, Rc::clone(&outbox));
         self.session.borrow_mut().opened(stream);
+        self.context.metrics.streams_opened.increment();
+        self.context.metrics.streams.add(1);
         tasks.spawn_local(Rc::clone(self).hear(stream, receive, Rc::clone(&outbox)));
         tasks.spawn_local(Rc::clone(self).speak(stream, send, outbox));
     }
@@ -173,6 +181,8 @@ impl Peer {
                 return;
             }
             for (stream, frame) in actions.frames.drain(..) {
+                // The greeting is the only frame a session answers itself.
+                admit(&self.connection);
                 self.answer(stream, vec![frame]);
             }
             if !self.tell(actions.events.drain(..).map(ToNode::Event).collect()).await {
@@ -192,6 +202,7 @@ impl Peer {
     ) -> Result<(), Violation> {
         let mut session = self.session.borrow_mut();
         for piece in pieces {
+            self.context.metrics.bytes_received.add(piece.len() as u64);
             session.receive(stream, std::mem::take(piece), actions)?;
         }
         Ok(())
@@ -203,6 +214,9 @@ impl Peer {
         let mut pieces = Vec::new();
         loop {
             let Some(delivered) = outbox.next(&mut pieces).await else { break };
+            let bytes: usize = pieces.iter().map(Bytes::len).sum();
+            self.context.metrics.bytes_sent.add(bytes as u64);
+            self.context.metrics.bytes_delivered.add(delivered);
             if send.write_all_chunks(&mut pieces).await.is_err() {
                 break;
             }
@@ -212,6 +226,7 @@ impl Peer {
             }
         }
         self.outboxes.borrow_mut().remove(&stream);
+        self.context.metrics.streams.subtract(1);
         // A stream that the peer has stopped needs no end.
         let _stopped = send.finish();
     }

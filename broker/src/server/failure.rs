@@ -8,7 +8,7 @@ use crate::server::Fatal;
 
 /// The first failure of any part; shared by all.
 #[derive(Clone, Debug, Default)]
-pub struct Failures(Arc<Shared>);
+pub(crate) struct Failures(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -18,7 +18,7 @@ struct Shared {
 
 impl Failures {
     /// A part cannot go on. Only the first failure counts: the others follow from it.
-    pub fn report(&self, failure: Fatal) {
+    pub(crate) fn report(&self, failure: Fatal) {
         tracing::error!(error = %failure, "the broker cannot go on");
         let mut first = self.0.first.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| Arc::new(failure));
@@ -27,7 +27,7 @@ impl Failures {
     }
 
     /// The first failure, if there was one.
-    pub fn first(&self) -> Option<Arc<Fatal>> {
+    pub(crate) fn first(&self) -> Option<Arc<Fatal>> {
         self.0.first.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -35,7 +35,7 @@ impl Failures {
     ///
     /// # Cancel safety
     /// Nothing is lost if it is dropped.
-    pub async fn wait(&self) -> Arc<Fatal> {
+    pub(crate) async fn wait(&self) -> Arc<Fatal> {
         loop {
             let changed = self.0.changed.notified();
             if let Some(first) = self.first() {

@@ -1,5 +1,6 @@
 //! The flusher's thread: moves durable batches to segments and keeps these in order.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::queue::{Drained, Receiver, Sender};
 use crate::server::clock::wall_now;
 use crate::server::failure::Failures;
 use crate::server::journal::ToJournal;
+use crate::server::metrics::Metrics;
 use crate::server::node::Completion;
 use crate::server::{Fatal, push, spawn};
 
@@ -28,7 +30,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the flusher's thread is told.
 #[derive(Debug)]
-pub enum ToFlusher {
+pub(crate) enum ToFlusher {
     /// Frames that are durable, in journal order, up to a position.
     Durable {
         /// The frames.
@@ -42,21 +44,23 @@ pub enum ToFlusher {
 
 /// What the flusher's thread works with.
 #[derive(Debug)]
-pub struct FlusherThread<D: Disk> {
+pub(crate) struct FlusherThread<D: Disk> {
     /// The flusher.
-    pub flusher: Flusher<D>,
+    pub(crate) flusher: Flusher<D>,
     /// What is in segments.
-    pub reader: Reader<D>,
+    pub(crate) reader: Reader<D>,
     /// What it is told.
-    pub inbox: Receiver<ToFlusher>,
+    pub(crate) inbox: Receiver<ToFlusher>,
     /// Whom it tells what is in segments.
-    pub node: Sender<Completion>,
+    pub(crate) node: Sender<Completion>,
     /// Whom it tells which space is free.
-    pub journal: Sender<ToJournal>,
+    pub(crate) journal: Sender<ToJournal>,
+    /// Figures.
+    pub(crate) metrics: Arc<Metrics>,
     /// Whom it tells that it cannot go on.
-    pub failures: Failures,
+    pub(crate) failures: Failures,
     /// Unflushed bytes at which a segment is written.
-    pub flush_bytes: u64,
+    pub(crate) flush_bytes: u64,
 }
 
 /// What the thread remembers between two turns.
@@ -77,7 +81,7 @@ impl<D: Disk> FlusherThread<D> {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(self) -> std::io::Result<JoinHandle<()>> {
+    pub(crate) fn start(self) -> std::io::Result<JoinHandle<()>> {
         let failures = self.failures.clone();
         spawn("weir-flusher", failures, move || self.run())
     }
@@ -139,7 +143,9 @@ impl<D: Disk> FlusherThread<D> {
                 push(&mut self.journal, ToJournal::Release(flushed.release));
                 let ends = flushed.ends.iter().map(|(key, _)| *key);
                 let starts = flushed.log_starts.iter().map(|(key, _)| *key);
-                self.tell(ends.chain(starts).collect(), flushed.bytes);
+                self.metrics.flushes.increment();
+                self.metrics.flushed_bytes.add(flushed.bytes);
+                self.tell(ends.chain(starts).collect());
                 Ok(())
             }
             Err(error) => self.failed(&error, turn),
@@ -168,7 +174,7 @@ impl<D: Disk> FlusherThread<D> {
                     push(&mut self.journal, ToJournal::Release(release));
                 }
                 let keys = maintained.log_starts.iter().map(|(key, _)| *key).collect();
-                self.tell(keys, 0);
+                self.tell(keys);
             }
             Err(error) => {
                 tracing::warn!(%error, "segments cannot be maintained; trying again");
@@ -178,7 +184,7 @@ impl<D: Disk> FlusherThread<D> {
         Ok(())
     }
 
-    fn tell(&mut self, mut keys: Vec<PartitionKey>, bytes: u64) {
+    fn tell(&mut self, mut keys: Vec<PartitionKey>) {
         keys.sort_unstable();
         keys.dedup();
         if keys.is_empty() {
@@ -190,6 +196,6 @@ impl<D: Disk> FlusherThread<D> {
             log_start: self.reader.log_start(key),
             bytes: self.reader.partition_bytes(key),
         });
-        push(&mut self.node, Completion::Flushed(partitions.collect(), bytes));
+        push(&mut self.node, Completion::Flushed(partitions.collect()));
     }
 }

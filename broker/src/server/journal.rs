@@ -1,17 +1,19 @@
 //! The journal's thread: what has gathered while the last sync ran becomes the next group.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_protocol::units::JournalPosition;
 use weir_storage::disk::Disk;
 use weir_storage::frame::Frame;
-use weir_storage::journal::{Journal, JournalError};
+use weir_storage::journal::{Journal, JournalError, Prepared};
 
-use crate::core::Ticket;
+use crate::core::{Ticket, ToWrite};
 use crate::queue::{Drained, Receiver, Sender};
 use crate::server::failure::Failures;
 use crate::server::flusher::ToFlusher;
+use crate::server::metrics::Metrics;
 use crate::server::node::Completion;
 use crate::server::{Fatal, push, spawn};
 
@@ -20,26 +22,41 @@ const IDLE_MARK_AFTER: Duration = Duration::from_millis(100);
 
 /// What the journal's thread is told.
 #[derive(Debug)]
-pub enum ToJournal {
+pub(crate) enum ToJournal {
     /// A frame to be made durable.
-    Frame(Ticket, Frame),
+    Write(Box<ToWrite>),
     /// Journal space below this can be used again.
     Release(JournalPosition),
 }
 
 /// What the journal's thread works with.
 #[derive(Debug)]
-pub struct JournalThread<D: Disk> {
+pub(crate) struct JournalThread<D: Disk> {
     /// The journal.
-    pub journal: Journal<D>,
+    pub(crate) journal: Journal<D>,
     /// What it is told.
-    pub inbox: Receiver<ToJournal>,
+    pub(crate) inbox: Receiver<ToJournal>,
     /// Whom it tells what is durable.
-    pub node: Sender<Completion>,
+    pub(crate) node: Sender<Completion>,
     /// Who gets the durable frames.
-    pub flusher: Sender<ToFlusher>,
+    pub(crate) flusher: Sender<ToFlusher>,
+    /// Figures.
+    pub(crate) metrics: Arc<Metrics>,
     /// Whom it tells that it cannot go on.
-    pub failures: Failures,
+    pub(crate) failures: Failures,
+}
+
+/// Frames that wait to be written, those that free space first.
+#[derive(Debug, Default)]
+struct Queue {
+    frames: Vec<Frame>,
+    tickets: Vec<Ticket>,
+    /// Control frames at the front.
+    controls: usize,
+    /// The last ticket that ever was in the queue.
+    last: Ticket,
+    /// Somebody is content once the operating system has the frames.
+    early: bool,
 }
 
 impl<D: Disk> JournalThread<D> {
@@ -47,61 +64,141 @@ impl<D: Disk> JournalThread<D> {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub fn start(self) -> std::io::Result<JoinHandle<()>> {
+    pub(crate) fn start(self) -> std::io::Result<JoinHandle<()>> {
         let failures = self.failures.clone();
         spawn("weir-journal", failures, move || self.run())
     }
 
     fn run(mut self) -> Result<(), Fatal> {
         let mut items = Vec::new();
-        let mut frames: Vec<Frame> = Vec::new();
-        let mut last = Ticket::default();
-        let mut idle = true;
+        let mut queue = Queue::default();
+        let mut marked = true;
+        let mut prepared = false;
         loop {
-            let timeout = if idle { None } else { Some(IDLE_MARK_AFTER) };
+            let timeout = match (prepared, marked) {
+                (false, _) => Some(Duration::ZERO),
+                (true, false) => Some(IDLE_MARK_AFTER),
+                (true, true) => None,
+            };
             match self.inbox.drain_wait(&mut items, timeout) {
                 Some(Drained::Items) => {}
                 Some(Drained::Closed) => return Ok(()),
+                // Files for the ring are made ready in small steps while nothing else is to do.
+                None if !prepared => {
+                    prepared = self.journal.prepare_spare()? != Prepared::More;
+                    continue;
+                }
                 None => {
                     self.journal.mark_idle()?;
-                    self.journal.prepare()?;
-                    idle = true;
+                    marked = true;
                     continue;
                 }
             }
             for item in items.drain(..) {
                 match item {
-                    ToJournal::Frame(ticket, frame) => {
-                        last = ticket;
-                        frames.push(frame);
+                    ToJournal::Write(write) => queue.push(*write),
+                    ToJournal::Release(below) => {
+                        self.journal.release(below);
+                        prepared = false;
                     }
-                    ToJournal::Release(below) => self.journal.release(below),
                 }
             }
-            if !frames.is_empty() {
-                idle = false;
-                self.commit(&mut frames, last)?;
+            if !queue.frames.is_empty() {
+                marked = false;
+                self.commit(&mut queue)?;
+                prepared = false;
             }
         }
     }
 
     /// Makes as many frames durable as there is room for; the rest waits for the flusher to free space.
-    fn commit(&mut self, frames: &mut Vec<Frame>, last: Ticket) -> Result<(), Fatal> {
-        while !frames.is_empty() {
-            let committed = match self.journal.commit(frames) {
+    fn commit(&mut self, queue: &mut Queue) -> Result<(), Fatal> {
+        while !queue.frames.is_empty() {
+            let began = Instant::now();
+            let written = match self.journal.write(&mut queue.frames) {
                 Ok(committed) => committed,
-                Err(JournalError::Full { .. }) => {
-                    push(&mut self.flusher, ToFlusher::JournalFull);
-                    return Ok(());
+                Err(JournalError::Full) => {
+                    // The ring may grow; if it is as large as it may be, only a flush helps.
+                    if self.journal.prepare_spare()? != Prepared::More {
+                        push(&mut self.flusher, ToFlusher::JournalFull);
+                        return Ok(());
+                    }
+                    continue;
                 }
                 Err(error) => return Err(error.into()),
             };
-            let rest = frames.split_off(committed.written);
-            let durable = std::mem::replace(frames, rest);
-            let through = Ticket(last.0 - frames.len() as u64);
-            push(&mut self.node, Completion::Durable(through, committed.bytes));
-            push(&mut self.flusher, ToFlusher::Durable { frames: durable, end: committed.end });
+            let (frames, through) = queue.take(written.written);
+            if queue.early {
+                push(&mut self.node, Completion::Written(through));
+                queue.early = !queue.frames.is_empty();
+            }
+            self.journal.sync()?;
+            self.count(written.bytes, began.elapsed());
+            push(&mut self.node, Completion::Durable(through));
+            push(&mut self.flusher, ToFlusher::Durable { frames, end: written.end });
         }
         Ok(())
+    }
+
+    fn count(&self, bytes: u64, took: Duration) {
+        self.metrics.journal_commits.increment();
+        self.metrics.journal_bytes.add(bytes);
+        self.metrics.journal_commit_bytes.observe(bytes);
+        self.metrics.journal_sync.observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.metrics.journal_used_bytes.set(self.journal.used_bytes());
+        self.metrics.journal_room_bytes.set(self.journal.room());
+    }
+}
+
+impl Queue {
+    fn push(&mut self, write: ToWrite) {
+        self.last = write.ticket;
+        self.early |= write.early;
+        let at = if write.frame.is_control() { self.controls } else { self.frames.len() };
+        self.controls += usize::from(write.frame.is_control());
+        self.frames.insert(at, write.frame);
+        self.tickets.insert(at, write.ticket);
+    }
+
+    /// Takes the first `count` frames, and the ticket up to which nothing is left behind.
+    fn take(&mut self, count: usize) -> (Vec<Frame>, Ticket) {
+        let rest = self.frames.split_off(count);
+        self.tickets.drain(..count);
+        self.controls = self.controls.saturating_sub(count);
+        let first_left = self.tickets.iter().min();
+        let through = first_left.map_or(self.last, |first| Ticket(first.0 - 1));
+        (std::mem::replace(&mut self.frames, rest), through)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_protocol::units::{Offset, PartitionId, PartitionKey, Sequence, TopicId};
+
+    use super::*;
+
+    fn write(ticket: u64, frame: Frame) -> ToWrite {
+        ToWrite { ticket: Ticket(ticket), frame, early: false }
+    }
+
+    fn trim(offset: u64) -> Frame {
+        let partition = PartitionKey { topic: TopicId::default(), partition: PartitionId::ZERO };
+        Frame::Trim { partition, log_start: Offset::new(offset) }
+    }
+
+    #[test]
+    fn nothing_counts_as_durable_behind_a_frame_that_is_left() {
+        let mut queue = Queue::default();
+        let batch = crate::core::node::tests::stored_batch();
+        let partition = batch.producer.header().partition;
+        let append = Frame::Append { partition, acked_below: Sequence::ZERO, batch };
+        queue.push(write(1, append.clone()));
+        queue.push(write(2, append));
+        queue.push(write(3, trim(1)));
+        queue.push(write(4, trim(2)));
+        assert!(queue.frames[0].is_control() && queue.frames[1].is_control());
+        assert_eq!(queue.take(2).1, Ticket(0), "the first data frame is left");
+        assert_eq!(queue.take(1).1, Ticket(1));
+        assert_eq!(queue.take(1).1, Ticket(4));
     }
 }

@@ -17,22 +17,22 @@ use crate::server::metrics::Metrics;
 
 /// What the threads of storage tell the node.
 #[derive(Debug)]
-pub enum Completion {
+pub(crate) enum Completion {
     /// The operating system has every frame up to this one.
     Written(Ticket),
-    /// Every frame up to this one has been synced, with so many bytes in this group.
-    Durable(Ticket, u64),
+    /// Every frame up to this one has been synced.
+    Durable(Ticket),
     /// A read of flushed data has ended.
     Cold(ColdAnswer),
-    /// So many bytes were flushed; what is in segments of these partitions has changed.
-    Flushed(Vec<FlushedPartition>, u64),
+    /// What is in segments of these partitions has changed.
+    Flushed(Vec<FlushedPartition>),
     /// Storage has run out of space, or has space again.
     StorageFull(bool),
 }
 
 /// What connections tell the node.
 #[derive(Debug)]
-pub enum ToNode {
+pub(crate) enum ToNode {
     /// A connection is there, and can be sent to.
     Connected(ConnectionId, Sender<Outgoing>),
     /// Something happened on a connection.
@@ -43,21 +43,21 @@ pub enum ToNode {
 
 /// What the task works with.
 #[derive(Debug)]
-pub struct NodeTask {
+pub(crate) struct NodeTask {
     /// The machine.
-    pub node: Node,
+    pub(crate) node: Node,
     /// From storage.
-    pub completions: Receiver<Completion>,
+    pub(crate) completions: Receiver<Completion>,
     /// From connections.
-    pub requests: Receiver<ToNode>,
+    pub(crate) requests: Receiver<ToNode>,
     /// To the journal.
-    pub journal: Sender<ToJournal>,
+    pub(crate) journal: Sender<ToJournal>,
     /// To the threads that read flushed data.
-    pub cold: ColdReaders,
+    pub(crate) cold: ColdReaders,
     /// The time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Figures.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What the task remembers between two turns.
@@ -71,14 +71,14 @@ struct Shell {
 
 impl NodeTask {
     /// Runs until no connection and no storage is left to tell it anything.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut shell = Shell::default();
         let mut actions = Actions::default();
         let (mut completions, mut requests) = (Vec::new(), Vec::new());
         while self.wait(&mut completions, &mut requests).await == Drained::Items {
             let now = self.clock.now();
             for completion in completions.drain(..) {
-                let event = self.completed(completion);
+                let event = Self::completed(completion);
                 self.node.handle(now, event, &mut actions);
             }
             for request in requests.drain(..) {
@@ -128,28 +128,30 @@ impl NodeTask {
         .await
     }
 
-    fn completed(&self, completion: Completion) -> Event {
+    fn completed(completion: Completion) -> Event {
         match completion {
             Completion::Written(through) => Event::Written(through),
-            Completion::Durable(through, _bytes) => Event::Durable(through),
+            Completion::Durable(through) => Event::Durable(through),
             Completion::Cold(answer) => Event::ColdAnswer(answer),
-            Completion::Flushed(partitions, _bytes) => Event::Flushed(partitions),
+            Completion::Flushed(partitions) => Event::Flushed(partitions),
             Completion::StorageFull(full) => Event::StorageFull(full),
         }
     }
 
     async fn dispatch(&mut self, actions: &mut Actions, shell: &mut Shell) {
-        let frames = actions.journal.drain(..);
-        shell.journal.extend(frames.map(|(ticket, frame)| ToJournal::Frame(ticket, frame)));
+        shell.journal.extend(actions.journal.drain(..).map(|write| ToJournal::Write(Box::new(write))));
         while !shell.journal.is_empty() {
             // A closed journal has failed: the broker is about to end, and nothing will be acknowledged.
-            if self.journal.push_batch(&mut shell.journal).is_err() {
-                shell.journal.clear();
-            } else if !shell.journal.is_empty() && self.journal.room(0).await.is_err() {
+            let pushed = self.journal.push_batch(&mut shell.journal);
+            let waits = pushed.is_ok() && !shell.journal.is_empty();
+            if pushed.is_err() || waits && self.journal.room(0).await.is_err() {
                 shell.journal.clear();
             }
         }
         self.cold.submit(&mut actions.cold_reads);
+        for code in actions.rejections.drain(..) {
+            self.metrics.appends_rejected.increment(code);
+        }
         for outgoing in actions.outgoing.drain(..) {
             let connection = match &outgoing {
                 Outgoing::Frames(lane, _)
@@ -160,11 +162,13 @@ impl NodeTask {
             };
             let Some(outbox) = shell.connections.get(&connection) else { continue };
             if let Err(Rejected::Full(_)) = outbox.try_push(outgoing) {
-                tracing::warn!(connection = connection.0, "a peer does not take its answers: connection dropped");
+                tracing::warn!(
+                    connection = connection.0,
+                    "a peer does not take its answers: connection dropped"
+                );
                 outbox.close();
                 shell.connections.remove(&connection);
             }
         }
     }
 }
-

@@ -233,8 +233,8 @@ fn prepare(
         going_away: CancellationToken::new(),
     };
     let network = Network::bind(options, &tls, context)?;
-    let Storage { node, lock } = start_storage(opened, options, (failures, metrics), requests, threads)
-        .map_err(StartError::Thread)?;
+    let Storage { node, lock } =
+        start_storage(opened, options, (failures, metrics), requests, threads).map_err(StartError::Thread)?;
     Ok(Prepared { network, node, to_node, pin, lock })
 }
 
@@ -277,7 +277,7 @@ fn start_storage(
         |key| opened.reader.partition_bytes(key),
         (opened.incarnation, seed()),
     );
-    let (cold, cold_threads) = ColdReaders::start(&opened.reader, &to_completions, failures)?;
+    let (cold, cold_threads) = ColdReaders::start(&opened.reader, &to_completions, (&metrics, failures))?;
     threads.extend(cold_threads);
     let flusher = FlusherThread {
         flusher: opened.flusher,
@@ -285,6 +285,7 @@ fn start_storage(
         inbox: flusher_inbox,
         node: to_completions.clone(),
         journal: to_journal.clone(),
+        metrics: Arc::clone(&metrics),
         failures: failures.clone(),
         flush_bytes: options.flush_bytes,
     };
@@ -294,6 +295,7 @@ fn start_storage(
         inbox: journal_inbox,
         node: to_completions,
         flusher: to_flusher,
+        metrics: Arc::clone(&metrics),
         failures: failures.clone(),
     };
     threads.push(journal.start()?);

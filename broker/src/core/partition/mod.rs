@@ -81,7 +81,10 @@ impl Partition {
                 return Offered::Duplicate { result, durable };
             }
             Verdict::Forgotten => {
-                return refused(ErrorCode::SequenceForgotten, format!("sequence {sequence} was answered long ago"));
+                return refused(
+                    ErrorCode::SequenceForgotten,
+                    format!("sequence {sequence} was answered long ago"),
+                );
             }
             Verdict::Gap { expected } => {
                 let detail = format!("sequence {sequence} came where {expected} was expected");
@@ -97,7 +100,8 @@ impl Partition {
             }
         }
         let append_time = wall.max(self.last_append_time);
-        let result = AppendResult { base_offset: self.log_end, record_count: header.record_count, append_time };
+        let result =
+            AppendResult { base_offset: self.log_end, record_count: header.record_count, append_time };
         let section = BrokerSection {
             base_offset: self.log_end,
             append_time,

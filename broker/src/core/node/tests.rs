@@ -1,0 +1,356 @@
+//! Scripts of events against the actions they must cause.
+
+use bytes::Bytes;
+use weir_protocol::batch::{BatchBuilder, BatchIdentity, Compression, RecordInput, StoredBatch};
+use weir_protocol::frame::{FrameKind, RawFrame, take_frame};
+use weir_protocol::limits::FRAME_BYTES_MAX;
+use weir_protocol::message::{
+    CreateTopic, Deliver, Gap, GapReason, PartitionEnded, PartitionStarted, PublishAck, StartAt,
+    SubscribePartition, TopicInfo, TopicSettings,
+};
+use weir_protocol::units::{Offset, Timestamp};
+
+use super::*;
+use crate::core::{ColdAnswer, ColdResult, ConnectionId, StreamId, ToWrite};
+
+const LIMITS: NodeLimits = NodeLimits {
+    ingest: IngestLimits {
+        pool_bytes: 1 << 20,
+        in_flight_bytes: 512 << 10,
+        window_bytes_min: 64 << 10,
+        window_bytes_max: 128 << 10,
+    },
+    topics: TopicLimits { topics_max: 10, partitions_max: 100, batch_bytes_max: 32 << 10 },
+    delivery: DeliveryLimits {
+        frame_bytes: 8 << 10,
+        cold_bytes: 8 << 10,
+        outbox_bytes: 64 << 10,
+        cursors_per_lane_max: 10,
+    },
+    hot_bytes: 0,
+};
+
+/// A node, and the eyes and hands around it.
+struct Script {
+    node: Node,
+    actions: Actions,
+    now: Now,
+    topic: TopicId,
+    journaled: Vec<ToWrite>,
+    sent: Vec<(LaneId, RawFrame)>,
+}
+
+fn lane(stream: u64) -> LaneId {
+    LaneId { connection: ConnectionId(1), stream: StreamId(stream) }
+}
+
+const CONTROL: u64 = 0;
+const PUBLISH: u64 = 4;
+const SUBSCRIBE: u64 = 8;
+
+impl Script {
+    /// A node with one topic of two partitions, an open publish lane and an open subscription lane.
+    fn new(credit: u64) -> Self {
+        let node = Node::recovered(LIMITS, &NodeState::default(), |_| 0, (Incarnation::new(3), 1));
+        let mut script = Self {
+            node,
+            actions: Actions::default(),
+            now: Now { monotonic_us: 0, wall: Timestamp::from_micros(1_000_000) },
+            topic: TopicId::default(),
+            journaled: Vec::new(),
+            sent: Vec::new(),
+        };
+        let settings = TopicSettings {
+            partitions: 2,
+            retention_age_us: None,
+            retention_bytes: None,
+            batch_bytes_max: 16 << 10,
+            explicit_partitions: false,
+        };
+        let create = CreateTopic { request: 1, name: "orders".to_owned(), settings };
+        script.event(Event::Request(lane(CONTROL), Request::Create(create)));
+        script.sync();
+        let info: TopicInfo = script.take(CONTROL, FrameKind::TopicInfo);
+        script.topic = info.id;
+        let durability = Durability::Durable;
+        script.event(Event::PublishOpened(lane(PUBLISH), PublishOpen { topic: info.id, durability }));
+        let open = SubscribeOpen { topic: info.id, limit_bytes: credit };
+        script.event(Event::SubscribeOpened(lane(SUBSCRIBE), open));
+        script
+    }
+
+    fn event(&mut self, event: Event) {
+        self.node.handle(self.now, event, &mut self.actions);
+        self.node.settle(&mut self.actions);
+        self.journaled.append(&mut self.actions.journal);
+        for outgoing in std::mem::take(&mut self.actions.outgoing) {
+            match outgoing {
+                Outgoing::Frames(lane, pieces) | Outgoing::Delivery(lane, pieces) => {
+                    let mut bytes = Bytes::from(pieces.concat());
+                    while let Some(frame) = take_frame(&mut bytes, FRAME_BYTES_MAX).unwrap() {
+                        self.sent.push((lane, frame));
+                    }
+                    assert!(bytes.is_empty(), "only whole frames are sent");
+                }
+                Outgoing::Grant(..) | Outgoing::Finish(_) | Outgoing::Close(..) => {}
+            }
+        }
+    }
+
+    /// Everything journaled so far becomes durable.
+    fn sync(&mut self) {
+        self.event(Event::Durable(self.actions.last_ticket()));
+    }
+
+    fn publish(&mut self, partition: u32, sequence: u64, value: &[u8]) {
+        let batch = batch(self.key(partition), sequence, value);
+        let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
+        let publish = Publish { acked_below: Sequence::ZERO, batch };
+        self.event(Event::Publish(lane(PUBLISH), Box::new(publish), bytes));
+    }
+
+    fn subscribe(&mut self, partition: u32, generation: u32, start: StartAt) {
+        let partition = PartitionId::new(partition);
+        let subscribe = SubscribePartition { partition, generation, start };
+        self.event(Event::SubscribePartition(lane(SUBSCRIBE), subscribe));
+    }
+
+    fn flush(&mut self, partition: u32, end: u64, log_start: u64) {
+        let flushed = FlushedPartition {
+            key: self.key(partition),
+            flushed_end: Offset::new(end),
+            log_start: Offset::new(log_start),
+            bytes: 77,
+        };
+        self.event(Event::Flushed(vec![flushed]));
+    }
+
+    const fn key(&self, partition: u32) -> PartitionKey {
+        PartitionKey { topic: self.topic, partition: PartitionId::new(partition) }
+    }
+
+    /// Takes the first frame of a kind that was sent on a stream.
+    fn take<M: Message>(&mut self, stream: u64, kind: FrameKind) -> M {
+        let found = self.sent.iter().position(|(at, frame)| *at == lane(stream) && frame.kind == kind);
+        let found = found.unwrap_or_else(|| panic!("no {kind:?} was sent: {:?}", self.kinds()));
+        M::from_frame(&self.sent.remove(found).1).unwrap()
+    }
+
+    fn kinds(&self) -> Vec<FrameKind> {
+        self.sent.iter().map(|(_, frame)| frame.kind).collect()
+    }
+}
+
+fn batch(partition: PartitionKey, sequence: u64, value: &[u8]) -> ProducerBatch {
+    let mut builder = BatchBuilder::new(1 << 20);
+    builder.push(&RecordInput { value: Some(value), ..RecordInput::default() }).unwrap();
+    let identity = BatchIdentity {
+        producer: ProducerId::new(9),
+        producer_epoch: Epoch::ZERO,
+        sequence: Sequence::new(sequence),
+        partition,
+    };
+    builder.finish(&identity, Compression::None)
+}
+
+#[test]
+fn a_batch_is_answered_and_visible_only_once_it_is_durable() {
+    let mut script = Script::new(1 << 20);
+    script.subscribe(1, 0, StartAt::Earliest);
+    script.publish(1, 0, b"one");
+    assert!(!script.kinds().contains(&FrameKind::PublishAck));
+    assert!(!script.kinds().contains(&FrameKind::Deliver));
+
+    script.sync();
+    let ack: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
+    assert_eq!(ack.entries.len(), 1);
+    assert_eq!((ack.entries[0].base_offset, ack.entries[0].duplicate), (Offset::ZERO, false));
+    let deliver: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
+    let batches: Vec<StoredBatch> = deliver.iter().map(Result::unwrap).collect();
+    assert_eq!(batches.len(), 1);
+    assert_eq!(batches[0].producer.bytes(), batch(script.key(1), 0, b"one").bytes());
+}
+
+#[test]
+fn duplicate_sequence_answers_the_first_offset_and_only_once_that_is_durable() {
+    let mut script = Script::new(1 << 20);
+    script.publish(0, 0, b"one");
+    script.publish(0, 0, b"one");
+    assert!(!script.kinds().contains(&FrameKind::PublishAck), "the original is not durable");
+    script.sync();
+    let ack: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
+    assert_eq!(ack.entries.iter().map(|entry| entry.duplicate).collect::<Vec<_>>(), [false, true]);
+    assert!(ack.entries.iter().all(|entry| entry.base_offset == Offset::ZERO));
+
+    script.publish(0, 0, b"one");
+    let late: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
+    assert!(late.entries[0].duplicate);
+    let appended = script.journaled.iter().filter(|write| matches!(write.frame, Frame::Append { .. }));
+    assert_eq!(appended.count(), 1);
+}
+
+#[test]
+fn a_gap_in_sequences_is_refused_and_changes_nothing() {
+    let mut script = Script::new(1 << 20);
+    script.publish(0, 0, b"one");
+    script.publish(0, 2, b"three");
+    let rejected: PublishRejected = script.take(PUBLISH, FrameKind::PublishRejected);
+    assert_eq!((rejected.code, rejected.sequence), (ErrorCode::SequenceGap, Sequence::new(2)));
+    script.publish(0, 1, b"two");
+    script.sync();
+    let ack: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
+    let offsets: Vec<u64> = ack.entries.iter().map(|entry| entry.base_offset.get()).collect();
+    assert_eq!(offsets, [0, 1]);
+    assert_eq!(script.node.figures().held_bytes, 0);
+}
+
+#[test]
+fn nothing_is_sent_beyond_credit_and_delivery_goes_on_with_more() {
+    let mut script = Script::new(0);
+    for sequence in 0..3 {
+        script.publish(0, sequence, &[7; 5000]);
+    }
+    script.sync();
+    script.subscribe(0, 0, StartAt::Earliest);
+    assert!(!script.kinds().contains(&FrameKind::Deliver));
+
+    script.event(Event::Granted(lane(SUBSCRIBE), 6000));
+    let first: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
+    assert_eq!(first.iter().count(), 1);
+    assert!(!script.kinds().contains(&FrameKind::Deliver));
+    script.event(Event::Granted(lane(SUBSCRIBE), 100_000));
+    let second: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
+    let third: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
+    let offsets: Vec<u64> =
+        second.iter().chain(third.iter()).map(|batch| batch.unwrap().base_offset().get()).collect();
+    assert_eq!(offsets, [1, 2]);
+}
+
+#[test]
+fn flushed_batches_leave_memory_and_are_read_from_segments() {
+    let mut script = Script::new(1 << 20);
+    script.publish(0, 0, b"one");
+    script.publish(0, 1, b"two");
+    script.sync();
+    let unflushed = script.node.figures().unflushed_bytes;
+    assert!(unflushed > 0);
+    script.flush(0, 1, 0);
+    assert_eq!(script.node.figures().unflushed_bytes, unflushed / 2);
+    script.flush(0, 2, 0);
+    assert_eq!((script.node.figures().unflushed_bytes, script.node.figures().tail_bytes), (0, 0));
+
+    script.subscribe(0, 5, StartAt::Offset(Offset::new(1)));
+    let started: PartitionStarted = script.take(SUBSCRIBE, FrameKind::PartitionStarted);
+    assert_eq!((started.position.get(), started.high_watermark.get()), (1, 2));
+    let read = script.actions.cold_reads.pop().expect("the data is cold");
+    let bytes = Bytes::from_static(b"as they are");
+    let result = ColdResult::Batches { bytes: bytes.clone(), end: Offset::new(2) };
+    script.event(Event::ColdAnswer(ColdAnswer { read, result }));
+    let deliver: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
+    assert_eq!((deliver.batches, deliver.generation), (bytes, 5));
+    assert!(script.actions.cold_reads.is_empty(), "the reader has caught up");
+}
+
+#[test]
+fn an_answer_to_an_earlier_start_is_ignored() {
+    let mut script = Script::new(1 << 20);
+    script.publish(0, 0, b"one");
+    script.sync();
+    script.flush(0, 1, 0);
+    script.subscribe(0, 1, StartAt::Earliest);
+    let read = script.actions.cold_reads.pop().expect("the data is cold");
+    script.subscribe(0, 2, StartAt::Latest);
+    let result = ColdResult::Batches { bytes: Bytes::from_static(b"old"), end: Offset::new(1) };
+    script.event(Event::ColdAnswer(ColdAnswer { read, result }));
+    assert!(!script.kinds().contains(&FrameKind::Deliver));
+}
+
+#[test]
+fn a_position_outside_names_both_bounds_and_a_reader_overtaken_by_retention_is_told() {
+    let mut script = Script::new(1 << 20);
+    script.publish(0, 0, b"one");
+    script.publish(0, 1, b"two");
+    script.sync();
+    script.subscribe(0, 0, StartAt::Offset(Offset::new(3)));
+    let ended: PartitionEnded = script.take(SUBSCRIBE, FrameKind::PartitionEnded);
+    assert_eq!(ended.code, ErrorCode::OffsetOutOfRange);
+    assert_eq!((ended.log_start.get(), ended.high_watermark.get()), (0, 2));
+
+    script.flush(0, 2, 0);
+    script.subscribe(0, 1, StartAt::Earliest);
+    let read = script.actions.cold_reads.pop().expect("the data is cold");
+    script.flush(0, 2, 1);
+    let result = ColdResult::Trimmed { log_start: Offset::new(1) };
+    script.event(Event::ColdAnswer(ColdAnswer { read, result }));
+    let gap: Gap = script.take(SUBSCRIBE, FrameKind::Gap);
+    assert_eq!((gap.from.get(), gap.to.get(), gap.reason), (0, 1, GapReason::Retention));
+    assert_eq!(script.actions.cold_reads.len(), 1, "reading goes on behind the gap");
+}
+
+#[test]
+fn a_deleted_topic_ends_its_readers_and_gives_back_its_memory() {
+    let mut script = Script::new(1 << 20);
+    script.subscribe(0, 0, StartAt::Earliest);
+    script.publish(0, 0, b"one");
+    script.sync();
+    script.publish(1, 0, b"on its way");
+    let delete = weir_protocol::message::DeleteTopic { request: 4, name: "orders".to_owned() };
+    script.event(Event::Request(lane(CONTROL), Request::Delete(delete)));
+    script.publish(1, 1, b"too late");
+    let rejected: PublishRejected = script.take(PUBLISH, FrameKind::PublishRejected);
+    assert_eq!(rejected.code, ErrorCode::TopicDeleted);
+    script.sync();
+    let _: Done = script.take(CONTROL, FrameKind::Done);
+    let ended: PartitionEnded = script.take(SUBSCRIBE, FrameKind::PartitionEnded);
+    assert_eq!(ended.code, ErrorCode::TopicDeleted);
+    let figures = script.node.figures();
+    assert_eq!((figures.unflushed_bytes, figures.held_bytes, figures.tail_bytes), (0, 0, 0));
+}
+
+#[test]
+fn when_all_lanes_have_gone_every_pool_is_back_at_its_start() {
+    let mut script = Script::new(1 << 20);
+    script.subscribe(0, 0, StartAt::Earliest);
+    for sequence in 0..5 {
+        script.publish(0, sequence, &[1; 1000]);
+    }
+    script.event(Event::LaneClosed(lane(PUBLISH)));
+    script.event(Event::LaneClosed(lane(SUBSCRIBE)));
+    script.sync();
+    script.flush(0, 5, 0);
+    let figures = script.node.figures();
+    assert_eq!((figures.granted_bytes, figures.held_bytes, figures.unflushed_bytes), (0, 0, 0));
+    assert_eq!((figures.tail_bytes, figures.subscription_lanes, figures.waiting_lanes), (0, 0, 0));
+}
+
+#[test]
+fn a_reader_from_a_time_starts_in_memory_or_asks_segments() {
+    let mut script = Script::new(1 << 20);
+    script.publish(0, 0, b"one");
+    script.now.wall = Timestamp::from_micros(2_000_000);
+    script.publish(0, 1, b"two");
+    script.sync();
+    script.subscribe(0, 0, StartAt::Time(Timestamp::from_micros(1_500_000)));
+    let started: PartitionStarted = script.take(SUBSCRIBE, FrameKind::PartitionStarted);
+    assert_eq!(started.position, Offset::new(1));
+
+    script.flush(0, 2, 0);
+    script.subscribe(0, 1, StartAt::Time(Timestamp::from_micros(1_500_000)));
+    let read = script.actions.cold_reads.pop().expect("the data is cold");
+    let result = ColdResult::Offset(Some(Offset::new(1)));
+    script.event(Event::ColdAnswer(ColdAnswer { read, result }));
+    let started: PartitionStarted = script.take(SUBSCRIBE, FrameKind::PartitionStarted);
+    assert_eq!((started.position, started.generation), (Offset::new(1), 1));
+}
+
+/// Any batch in its place.
+pub(crate) fn stored_batch() -> StoredBatch {
+    let key = PartitionKey { topic: TopicId::default(), partition: PartitionId::ZERO };
+    let section = weir_protocol::batch::BrokerSection {
+        base_offset: Offset::ZERO,
+        append_time: Timestamp::ZERO,
+        partition_epoch: Epoch::ZERO,
+        voids: weir_protocol::batch::Voids::NONE,
+    };
+    StoredBatch { section, producer: batch(key, 0, b"any") }
+}

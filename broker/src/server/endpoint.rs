@@ -1,0 +1,331 @@
+//! The socket, and the door: who gets in, how many, and how long they may take.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use quinn::{Endpoint, Incoming, TokioRuntime};
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::server::limits;
+use crate::server::metrics::{Metrics, Refusal};
+use crate::server::transport::{Profile, Transports};
+
+/// Why a broker cannot listen.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another process has the port.
+    #[error(
+        "{address} is in use by another process ({protocol}): choose another port, or port 0 for a free one"
+    )]
+    InUse {
+        /// Where it should listen.
+        address: SocketAddr,
+        /// UDP or TCP.
+        protocol: &'static str,
+    },
+    /// The machine does not have the address.
+    #[error("{address} is not an address of this machine")]
+    NotAvailable {
+        /// Where it should listen.
+        address: SocketAddr,
+    },
+    /// The port needs a privilege.
+    #[error("no permission to listen on {address}: ports below 1024 need a privilege")]
+    Denied {
+        /// Where it should listen.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: {source}")]
+    Other {
+        /// Where it should listen.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    pub(crate) fn new(address: SocketAddr, protocol: &'static str, source: io::Error) -> Self {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the system has many errors")]
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address, protocol },
+            io::ErrorKind::AddrNotAvailable => Self::NotAvailable { address },
+            io::ErrorKind::PermissionDenied => Self::Denied { address },
+            _ => Self::Other { address, source },
+        }
+    }
+}
+
+/// Opens the socket and serves QUIC on it. Nobody gets in before [`Door::run`]. Needs a runtime.
+///
+/// `[::]` listens on IPv4 too; any other address on its own family only.
+///
+/// # Errors
+/// Why it cannot listen there.
+pub fn bind(address: SocketAddr, transports: &Transports) -> Result<Endpoint, BindError> {
+    let error = |source| BindError::new(address, "UDP", source);
+    let socket = open_socket(address).map_err(error)?;
+    Endpoint::new(
+        transports.endpoint_config(),
+        Some(transports.server_config(Profile::Network).as_ref().clone()),
+        socket,
+        Arc::new(TokioRuntime),
+    )
+    .map_err(error)
+}
+
+fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_recv_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    let (receive_bytes, send_bytes) = (socket.recv_buffer_size()?, socket.send_buffer_size()?);
+    if receive_bytes.min(send_bytes) < limits::SOCKET_BUFFER_BYTES {
+        tracing::warn!(
+            receive_bytes,
+            send_bytes,
+            wanted_bytes = limits::SOCKET_BUFFER_BYTES,
+            "the system limits socket buffers, packets may be lost under load: raise net.core.rmem_max and \
+             net.core.wmem_max"
+        );
+    }
+    Ok(socket.into())
+}
+
+/// How many may be inside.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DoorLimits {
+    /// Connections of all peers together, those in the handshake included.
+    pub connections_max: usize,
+    /// Connections from one address; does not hold for the machine itself.
+    pub connections_per_address_max: usize,
+    /// Handshakes under way.
+    pub handshakes_max: usize,
+    /// Handshakes under way above which a peer must first prove its address.
+    pub handshakes_unproven_max: usize,
+    /// Time for a handshake.
+    pub handshake_within: Duration,
+}
+
+impl Default for DoorLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: limits::CONNECTIONS_MAX_DEFAULT,
+            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX_DEFAULT,
+            handshakes_max: limits::HANDSHAKES_MAX,
+            handshakes_unproven_max: limits::HANDSHAKES_UNPROVEN_MAX,
+            handshake_within: limits::HANDSHAKE_WITHIN,
+        }
+    }
+}
+
+/// A peer that came in.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its connection. It has one stream and small windows until [`crate::server::transport::admit`] is called, which
+    /// is due once its greeting was answered.
+    pub connection: quinn::Connection,
+    /// Its place. To be dropped when the connection has ended: it is counted until then.
+    pub place: Place,
+    /// How it is carried.
+    pub profile: Profile,
+}
+
+/// Lets peers in.
+#[derive(Debug)]
+pub struct Door {
+    endpoint: Endpoint,
+    transports: Transports,
+    limits: DoorLimits,
+    places: Places,
+    metrics: Arc<Metrics>,
+}
+
+impl Door {
+    /// The door of this endpoint, which was made by [`bind`] with the same transports.
+    pub fn new(
+        endpoint: Endpoint,
+        transports: Transports,
+        limits: DoorLimits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { endpoint, transports, limits, places: Places::default(), metrics }
+    }
+
+    /// Lets peers in and hands them to `on_connection`, which must not block, until `stop` is cancelled or the
+    /// endpoint closed. Nobody gets in afterwards; who is inside stays.
+    ///
+    /// Each handshake runs in a task of its own, so that a peer that stalls keeps nobody waiting.
+    ///
+    /// # Cancel safety
+    /// Handshakes under way end if it is dropped.
+    pub async fn run(self, stop: CancellationToken, mut on_connection: impl FnMut(Accepted)) {
+        let mut handshakes = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = handshakes.join_next(), if !handshakes.is_empty() => {
+                    if let Some(accepted) = self.finish(ended) {
+                        on_connection(accepted);
+                    }
+                }
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) => self.knock(incoming, &mut handshakes),
+                    None => break,
+                },
+            }
+        }
+        self.endpoint.set_server_config(None);
+        handshakes.shutdown().await;
+    }
+
+    /// Somebody wants in.
+    fn knock(&self, incoming: Incoming, handshakes: &mut JoinSet<Option<Accepted>>) {
+        let refuse = |incoming: Incoming, reason| {
+            self.metrics.connections_refused.increment(reason);
+            incoming.refuse();
+        };
+        if handshakes.len() >= self.limits.handshakes_max {
+            return refuse(incoming, Refusal::Handshakes);
+        }
+        if handshakes.len() >= self.limits.handshakes_unproven_max && !incoming.remote_address_validated() {
+            self.metrics.connections_refused.increment(Refusal::Unproven);
+            // An address that is not proven may always be asked for proof.
+            let _never = incoming.retry();
+            return;
+        }
+        let peer = incoming.remote_address();
+        let place = match self.places.take(peer.ip(), &self.limits, &self.metrics) {
+            Ok(place) => place,
+            Err(reason) => return refuse(incoming, reason),
+        };
+        let profile = self.transports.profile_for(peer);
+        let config = Arc::clone(self.transports.server_config(profile));
+        let within = self.limits.handshake_within;
+        handshakes.spawn(async move {
+            let connection = handshake(incoming, config, within).await?;
+            Some(Accepted { connection, place, profile })
+        });
+    }
+
+    fn finish(&self, ended: Result<Option<Accepted>, JoinError>) -> Option<Accepted> {
+        match ended {
+            Ok(Some(accepted)) => {
+                self.metrics.connections_accepted.increment();
+                Some(accepted)
+            }
+            Ok(None) => {
+                self.metrics.handshakes_failed.increment();
+                None
+            }
+            Err(error) => {
+                if error.is_panic() {
+                    self.metrics.panics.increment();
+                    tracing::error!(%error, "a handshake panicked");
+                }
+                None
+            }
+        }
+    }
+}
+
+async fn handshake(
+    incoming: Incoming,
+    config: Arc<quinn::ServerConfig>,
+    within: Duration,
+) -> Option<quinn::Connection> {
+    let peer = incoming.remote_address();
+    let connected = async { incoming.accept_with(config)?.await };
+    match tokio::time::timeout(within, connected).await {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "the handshake failed");
+            None
+        }
+        Err(_elapsed) => {
+            tracing::debug!(%peer, "the handshake took too long");
+            None
+        }
+    }
+}
+
+/// Who is inside.
+#[derive(Clone, Debug, Default)]
+struct Places(Arc<Mutex<Taken>>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    /// By address; none for the machine itself.
+    by_address: BTreeMap<IpAddr, usize>,
+}
+
+/// A place inside, free again when dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Places,
+    address: Option<IpAddr>,
+    metrics: Arc<Metrics>,
+}
+
+impl Places {
+    fn take(&self, peer: IpAddr, limits: &DoorLimits, metrics: &Arc<Metrics>) -> Result<Place, Refusal> {
+        let address = counted_address(peer);
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.all >= limits.connections_max {
+            return Err(Refusal::Connections);
+        }
+        if let Some(address) = address {
+            let of_address = taken.by_address.entry(address).or_default();
+            if *of_address >= limits.connections_per_address_max {
+                return Err(Refusal::Address);
+            }
+            *of_address += 1;
+        }
+        taken.all += 1;
+        drop(taken);
+        metrics.connections.add(1);
+        Ok(Place { places: self.clone(), address, metrics: Arc::clone(metrics) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all -= 1;
+        if let Some(address) = self.address
+            && let Some(of_address) = taken.by_address.get_mut(&address)
+        {
+            *of_address -= 1;
+            if *of_address == 0 {
+                taken.by_address.remove(&address);
+            }
+        }
+        drop(taken);
+        self.metrics.connections.subtract(1);
+    }
+}
+
+/// The address a peer is counted under: a host has one IPv4 address, but a whole /64 network of IPv6 addresses.
+/// `None` for the machine itself.
+fn counted_address(peer: IpAddr) -> Option<IpAddr> {
+    match peer.to_canonical() {
+        address if address.is_loopback() => None,
+        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+        address @ IpAddr::V4(_) => Some(address),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Limits of what peers can make the server hold, each with its reason. What the wire allows is in
+//! `weir_protocol::limits`.
+
+use std::time::Duration;
+
+/// Streams a peer may open before its greeting was answered: the control stream.
+pub const STREAMS_BEFORE_GREETING: u32 = 1;
+
+/// Streams a peer may have open: the lanes of a good many producers and subscriptions.
+pub const STREAMS_MAX: u32 = 256;
+
+/// Bytes a peer may have under way, and we to it, before its greeting was answered. Holds many times a greeting;
+/// bounds what strangers cost.
+pub const WINDOW_BEFORE_GREETING_BYTES: u32 = 64 << 10;
+
+/// Bytes a peer may have under way on one stream. Holds most batches whole; larger ones stream through.
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// Bytes a peer may have under way on all its streams. With jumbo datagrams more than the socket's buffer takes
+/// would be lost, and more buys no throughput even then.
+pub const RECEIVE_WINDOW_BYTES: u32 = 2 << 20;
+
+/// Bytes of ours that one peer may leave unacknowledged.
+pub const SEND_WINDOW_BYTES: u32 = 2 << 20;
+
+/// Size of the socket's buffers. With the system's default a burst of jumbo datagrams is lost.
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// A peer that is silent for so long is gone. Clients send keep-alives well within it.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A handshake takes two round trips: whoever needs longer is stalling.
+pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Handshakes under way, and connection attempts not looked at yet.
+pub const HANDSHAKES_MAX: usize = 1024;
+
+/// With more handshakes under way, peers must first prove that they receive at the address they send from.
+pub const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 4;
+
+/// Bytes kept of one connection attempt that was not looked at yet.
+pub const INCOMING_BUFFER_BYTES: u64 = 64 << 10;
+
+/// Bytes kept of all connection attempts that were not looked at yet.
+pub const INCOMING_BUFFERS_BYTES: u64 = 8 << 20;
+
+/// Time in which a proof of address is good. It is for the attempt it was asked for.
+pub const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(15);
+
+/// Connections of all peers together, by default.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 1024;
+
+/// Connections from one address (IPv6: one /64 network), unless it is the machine itself: one host cannot take
+/// them all.
+pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: usize = 64;
+
+/// Largest datagram on loopback: what discovery may find. UDP carries at most 65,507 bytes over IPv4.
+pub const LOOPBACK_DATAGRAM_BYTES_MAX: u16 = 65_000;
+
+/// Size of datagrams on loopback until discovery has found the largest. Packets of the handshake cannot be longer
+/// than 16,383 bytes, which the QUIC implementation takes for granted.
+pub const LOOPBACK_DATAGRAM_BYTES_INITIAL: u16 = 16_000;
+
+/// Bytes under way on a fresh loopback connection. Must exceed the first datagram, or nothing would ever be sent.
+pub const LOOPBACK_INITIAL_WINDOW_BYTES: u64 = 1 << 20;
+
+/// Datagrams we accept at all, where jumbo datagrams may come.
+pub const DATAGRAM_BYTES_MAX: u16 = 65_527;
+
+/// Longest head of an HTTP request.
+pub const HTTP_HEAD_BYTES_MAX: usize = 4 << 10;
+
+/// Time for an HTTP request and its answer.
+pub const HTTP_WITHIN: Duration = Duration::from_secs(5);
+
+/// HTTP connections served at a time. Others wait their turn in the listener's backlog.
+pub const HTTP_CONNECTIONS_MAX: usize = 16;
+
+const _: () = assert!(
+    LOOPBACK_DATAGRAM_BYTES_INITIAL < 1 << 14,
+    "packets of the handshake carry a 14-bit length in the QUIC implementation"
+);
+const _: () = assert!(
+    LOOPBACK_DATAGRAM_BYTES_INITIAL as u64 <= LOOPBACK_INITIAL_WINDOW_BYTES,
+    "the first datagram must fit the first congestion window"
+);
+const _: () = assert!(
+    RECEIVE_WINDOW_BYTES as usize <= SOCKET_BUFFER_BYTES / 2,
+    "what one peer has under way must leave room for others in the socket's buffer"
+);
+const _: () = assert!(STREAM_WINDOW_BYTES <= RECEIVE_WINDOW_BYTES, "a stream is part of a connection");
+const _: () =
+    assert!(HANDSHAKES_UNPROVEN_MAX < HANDSHAKES_MAX, "peers are asked for proof before they are refused");

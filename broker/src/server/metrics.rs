@@ -1,0 +1,306 @@
+//! What the server counts, and the page that shows it in the text format of Prometheus.
+//!
+//! A fixed set of named figures, each a few atomics: counting takes no lock and never fails. Names tell the unit.
+
+mod figure;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use quinn::ConnectionError;
+use weir_protocol::ErrorCode;
+
+use crate::core::node::NodeFigures;
+pub use figure::{ByLabel, Counter, Gauge, Histogram, Label};
+use figure::{Figure, MICROSECONDS, PLAIN};
+
+/// Whether clients should come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Readiness {
+    /// Not yet.
+    #[default]
+    Starting,
+    /// Yes.
+    Ready,
+    /// No more: the broker is about to stop.
+    Draining,
+    /// No more: the broker cannot store anything and stops.
+    Failed,
+}
+
+impl Readiness {
+    /// What it is, with the reason where clients should not come.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Starting => "starting: the data is being recovered",
+            Self::Ready => "ready",
+            Self::Draining => "draining: the broker is about to stop",
+            Self::Failed => "failed: the broker stops, its log tells why",
+        }
+    }
+}
+
+/// Holds the readiness of the moment. Shown as 1 when ready.
+#[derive(Debug, Default)]
+pub struct ReadinessFlag(AtomicU8);
+
+impl ReadinessFlag {
+    const STATES: [Readiness; 4] =
+        [Readiness::Starting, Readiness::Ready, Readiness::Draining, Readiness::Failed];
+
+    fn set(&self, readiness: Readiness) {
+        let number = (0..).zip(Self::STATES).find(|(_, state)| *state == readiness);
+        self.0.store(number.map_or(0, |(number, _)| number), Ordering::Relaxed);
+    }
+
+    fn value(&self) -> Readiness {
+        let number = usize::from(self.0.load(Ordering::Relaxed));
+        Self::STATES.get(number).copied().unwrap_or_default()
+    }
+}
+
+impl Figure for ReadinessFlag {
+    const KIND: &'static str = "gauge";
+
+    fn write(&self, name: &str, page: &mut String) -> fmt::Result {
+        fmt::Write::write_fmt(page, format_args!("{name} {}\n", u8::from(self.value() == Readiness::Ready)))
+    }
+}
+
+/// Why a peer was not let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// There are as many connections as there may be.
+    Connections,
+    /// There are as many connections from its address as there may be.
+    Address,
+    /// There are as many handshakes under way as there may be.
+    Handshakes,
+    /// Many handshakes are under way, and it had not proven its address: it may try again at once.
+    Unproven,
+}
+
+impl Label for Refusal {
+    const NAME: &'static str = "reason";
+    const ALL: &'static [Self] = &[Self::Connections, Self::Address, Self::Handshakes, Self::Unproven];
+
+    fn text(self) -> String {
+        match self {
+            Self::Connections => "connections",
+            Self::Address => "address",
+            Self::Handshakes => "handshakes",
+            Self::Unproven => "unproven",
+        }
+        .to_owned()
+    }
+}
+
+impl Label for ErrorCode {
+    const NAME: &'static str = "code";
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn text(self) -> String {
+        format!("WEIR-{}", self.number())
+    }
+}
+
+/// How a connection ended that the broker did not close.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// The peer closed it.
+    Peer,
+    /// The peer fell silent.
+    Silence,
+    /// QUIC itself failed.
+    Transport,
+}
+
+impl Label for Ending {
+    const NAME: &'static str = "by";
+    const ALL: &'static [Self] = &[Self::Peer, Self::Silence, Self::Transport];
+
+    fn text(self) -> String {
+        match self {
+            Self::Peer => "peer",
+            Self::Silence => "silence",
+            Self::Transport => "transport",
+        }
+        .to_owned()
+    }
+}
+
+/// Bounds of the sync latency: from a fast disk's 50 us to a stalled one's seconds.
+const SYNC_MICROSECONDS: &[u64] = &[
+    50, 100, 200, 300, 500, 750, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000, 50_000, 100_000, 500_000,
+    2_000_000, 10_000_000,
+];
+
+/// Bounds of the commit size: from one block to more than a group ever holds.
+const COMMIT_BYTES: &[u64] = &[
+    4 << 10,
+    8 << 10,
+    16 << 10,
+    32 << 10,
+    64 << 10,
+    128 << 10,
+    256 << 10,
+    512 << 10,
+    1 << 20,
+    2 << 20,
+    4 << 20,
+    8 << 20,
+    16 << 20,
+    32 << 20,
+    64 << 20,
+];
+
+/// Declares every figure once: field, name on the page, and help, so that none can be counted and not shown.
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ty = $make:expr, $name:literal;)*) => {
+        /// Everything the server counts.
+        #[derive(Debug)]
+        pub struct Metrics { $($(#[doc = $help])+ pub $field: $kind,)* }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                Self { $($field: $make,)* }
+            }
+        }
+
+        impl Metrics {
+            /// The page, in the text format of Prometheus.
+            pub fn render(&self) -> String {
+                let mut page = String::with_capacity(16 << 10);
+                $(figure::render(&self.$field, $name, concat!($($help),+), &mut page);)*
+                page
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Whether clients should come: 1 if so.
+    readiness: ReadinessFlag = ReadinessFlag::default(), "weir_ready";
+    /// Connections open now, those in the handshake included.
+    connections: Gauge = Gauge::default(), "weir_connections";
+    /// Connections whose handshake succeeded.
+    connections_accepted: Counter = Counter::default(), "weir_connections_accepted_total";
+    /// Connections not let in.
+    connections_refused: ByLabel<Refusal> = ByLabel::default(), "weir_connections_refused_total";
+    /// Handshakes that failed or took too long.
+    handshakes_failed: Counter = Counter::default(), "weir_handshakes_failed_total";
+    /// Connections the broker closed, by error code.
+    connections_closed: ByLabel<ErrorCode> = ByLabel::default(), "weir_connections_closed_total";
+    /// Connections that ended otherwise.
+    connections_ended: ByLabel<Ending> = ByLabel::default(), "weir_connections_ended_total";
+    /// Streams open now.
+    streams: Gauge = Gauge::default(), "weir_streams";
+    /// Streams opened by clients.
+    streams_opened: Counter = Counter::default(), "weir_streams_opened_total";
+    /// Bytes received on streams.
+    bytes_received: Counter = Counter::default(), "weir_received_bytes_total";
+    /// Bytes sent on streams.
+    bytes_sent: Counter = Counter::default(), "weir_sent_bytes_total";
+    /// Batches appended.
+    batches_appended: Counter = Counter::default(), "weir_appended_batches_total";
+    /// Records appended.
+    records_appended: Counter = Counter::default(), "weir_appended_records_total";
+    /// Bytes of batches appended.
+    bytes_appended: Counter = Counter::default(), "weir_appended_bytes_total";
+    /// Batches that had been appended before and were answered with the first result.
+    batches_duplicate: Counter = Counter::default(), "weir_duplicate_batches_total";
+    /// Batches not appended, by error code.
+    appends_rejected: ByLabel<ErrorCode> = ByLabel::default(), "weir_append_rejections_total";
+    /// Groups of frames written to the journal and synced.
+    journal_commits: Counter = Counter::default(), "weir_journal_commits_total";
+    /// Bytes written to the journal.
+    journal_bytes: Counter = Counter::default(), "weir_journal_written_bytes_total";
+    /// Time a journal commit took, the sync included.
+    journal_sync: Histogram = Histogram::new(SYNC_MICROSECONDS, MICROSECONDS), "weir_journal_sync_seconds";
+    /// Size of journal commits.
+    journal_commit_bytes: Histogram = Histogram::new(COMMIT_BYTES, PLAIN), "weir_journal_commit_bytes";
+    /// Bytes of the journal that hold what is not in segments yet.
+    journal_used_bytes: Gauge = Gauge::default(), "weir_journal_used_bytes";
+    /// Bytes the journal can still take.
+    journal_room_bytes: Gauge = Gauge::default(), "weir_journal_room_bytes";
+    /// Flushes of the journal into segments.
+    flushes: Counter = Counter::default(), "weir_flushes_total";
+    /// Bytes written to segments.
+    flushed_bytes: Counter = Counter::default(), "weir_flushed_bytes_total";
+    /// Bytes durable in the journal and not in segments yet.
+    unflushed_bytes: Gauge = Gauge::default(), "weir_unflushed_bytes";
+    /// Bytes granted to producers and not used yet.
+    ingest_credit_bytes: Gauge = Gauge::default(), "weir_ingest_credit_bytes";
+    /// Bytes received from producers and not durable yet.
+    ingest_held_bytes: Gauge = Gauge::default(), "weir_ingest_held_bytes";
+    /// Publish lanes that wait for memory before they get more credit.
+    ingest_waiting: Gauge = Gauge::default(), "weir_ingest_waiting_lanes";
+    /// Bytes of batches kept in memory for readers at the tail.
+    hot_cache_bytes: Gauge = Gauge::default(), "weir_hot_cache_bytes";
+    /// Reads from segments.
+    cold_reads: Counter = Counter::default(), "weir_cold_reads_total";
+    /// Bytes read from segments.
+    cold_read_bytes: Counter = Counter::default(), "weir_cold_read_bytes_total";
+    /// Bytes delivered to subscriptions.
+    bytes_delivered: Counter = Counter::default(), "weir_delivered_bytes_total";
+    /// Lanes of subscriptions open now.
+    subscriptions: Gauge = Gauge::default(), "weir_subscription_lanes";
+    /// Topics.
+    topics: Gauge = Gauge::default(), "weir_topics";
+    /// Partitions of all topics.
+    partitions: Gauge = Gauge::default(), "weir_partitions";
+    /// Panics that ended a connection. Each is a defect: please report it.
+    panics: Counter = Counter::default(), "weir_panics_total";
+}
+
+impl Metrics {
+    /// Says from now on whether clients should come.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        self.readiness.set(readiness);
+    }
+
+    /// Whether clients should come.
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.value()
+    }
+
+    /// Counts a connection that the broker closes.
+    pub fn connection_closed(&self, code: ErrorCode) {
+        self.connections_closed.increment(code);
+    }
+
+    /// Counts a connection that ended, unless the broker closed it: that is counted by
+    /// [`Metrics::connection_closed`].
+    pub fn connection_ended(&self, error: &ConnectionError) {
+        let ending = match error {
+            ConnectionError::LocallyClosed => return,
+            ConnectionError::ApplicationClosed(_) => Ending::Peer,
+            ConnectionError::TimedOut => Ending::Silence,
+            ConnectionError::ConnectionClosed(_)
+            | ConnectionError::VersionMismatch
+            | ConnectionError::TransportError(_)
+            | ConnectionError::Reset
+            | ConnectionError::CidsExhausted => Ending::Transport,
+        };
+        self.connections_ended.increment(ending);
+    }
+
+    /// Shows the figures of the node.
+    pub fn observe_node(&self, figures: &NodeFigures) {
+        self.topics.set(figures.topics);
+        self.partitions.set(figures.partitions);
+        self.subscriptions.set(figures.subscription_lanes);
+        self.ingest_credit_bytes.set(figures.granted_bytes);
+        self.ingest_held_bytes.set(figures.held_bytes);
+        self.ingest_waiting.set(figures.waiting_lanes);
+        self.unflushed_bytes.set(figures.unflushed_bytes);
+        self.hot_cache_bytes.set(figures.tail_bytes);
+        self.batches_appended.follow(figures.appended_batches);
+        self.records_appended.follow(figures.appended_records);
+        self.bytes_appended.follow(figures.appended_bytes);
+        self.batches_duplicate.follow(figures.duplicate_batches);
+    }
+}
+
+#[cfg(test)]
+mod tests;
