@@ -1,1 +1,77 @@
-//! Placeholder.
+//! Client of the Weir broker: publish, read, administer.
+//!
+//! Three calls do most of the work: [`Client::connect`], [`Producer::send`], [`Consumer::recv`].
+//!
+//! ```no_run
+//! use weir_client::{Client, Message, Start};
+//!
+//! # async fn hello() -> Result<(), Box<dyn std::error::Error>> {
+//! let weir = Client::from_env().await?;
+//! let producer = weir.producer("orders").build().await?;
+//! let receipt = producer.send(Message::new("hello").key("user-42")).await?;
+//! println!("partition {} offset {}", receipt.partition, receipt.offset);
+//!
+//! let mut orders = weir.consumer("orders").start(Start::Earliest).subscribe().await?;
+//! while let Some(record) = orders.recv().await {
+//!     println!("{:?}", record?.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * Nothing is lost silently: a message that did not land comes back in an error, through `on_failure`, or in the
+//!   report of [`Producer::close`].
+//! * A connection that is lost comes back by itself: producers send again what has no answer, under the same
+//!   sequence numbers, so that nothing is stored twice or out of order; consumers go on at the next record.
+//! * Every wait has a cause that can be asked for: [`Producer::pressure`], [`Client::status`].
+//!
+//! [`core`] holds the logic as machines without I/O; the rest drives them over QUIC.
+
+pub mod core;
+
+mod checkpoint;
+mod error;
+mod message;
+mod options;
+mod url;
+
+#[cfg(feature = "net")]
+mod admin;
+#[cfg(feature = "net")]
+mod client;
+#[cfg(feature = "net")]
+mod consumer;
+#[cfg(feature = "net")]
+pub mod context;
+#[cfg(feature = "net")]
+mod delivery;
+#[cfg(feature = "net")]
+mod net;
+#[cfg(feature = "net")]
+mod producer;
+#[cfg(feature = "net")]
+mod watch;
+
+pub use checkpoint::Checkpoint;
+pub use error::{
+    BatchError, BlockedBy, Class, Error, ErrorKind, Pressure, SendError, SendFailure, TryEnqueueError,
+};
+pub use message::{Delivered, Message, Receipt};
+pub use options::{Breaker, Compression, Durability, Retry, Start, Tls, TransportProfile};
+pub use url::BrokerUrl;
+
+#[cfg(feature = "net")]
+pub use admin::{
+    Admin, Ensured, PartitionDescription, TopicChange, TopicDescription, TopicInfo, TopicSettings, TopicSpec,
+    TopicSummary,
+};
+#[cfg(feature = "net")]
+pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};
+#[cfg(feature = "net")]
+pub use consumer::{BoundedRead, Consumer, ConsumerBuilder, ConsumerEvent, ConsumerEvents, GapReason};
+#[cfg(feature = "net")]
+pub use delivery::Delivery;
+#[cfg(feature = "net")]
+pub use producer::{Permit, Producer, ProducerBuilder, ProducerSink};
+#[cfg(feature = "net")]
+pub use watch::Watch;

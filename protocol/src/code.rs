@@ -30,6 +30,11 @@ macro_rules! codes {
                 match self { $(Self::$name => $number,)* }
             }
 
+            /// Its name in messages and in the documentation, such as `WEIR-2001`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => concat!("WEIR-", $number),)* }
+            }
+
             /// The code with this number, if there is one.
             pub const fn from_number(number: u16) -> Option<Self> {
                 match number { $($number => Some(Self::$name),)* _ => None }
@@ -97,5 +102,6 @@ mod tests {
         assert_eq!(numbers.len(), ErrorCode::ALL.len());
         assert!(numbers.is_sorted(), "codes stand in order of number");
         assert_eq!(ErrorCode::from_number(0), None);
+        assert_eq!(ErrorCode::TopicNotFound.name(), "WEIR-2001");
     }
 }

@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Journal, segments, checkpoints and recovery of the Weir broker.
+//!
+//! Blocking files behind [`disk::Disk`]; no network, no threads of its own. Nothing is acknowledged before
+//! [`journal::Journal`] has made it durable; segments and checkpoints only ever repeat what the journal holds.
+
+pub mod disk;
+pub mod frame;
+pub mod journal;
+pub mod limits;
+mod checkpoint;
+mod segment;
+pub mod state;
+pub mod store;

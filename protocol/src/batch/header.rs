@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use crate::batch::{Compression, RecordTable, Records};
+use crate::batch::{BatchIdentity, Compression, RecordTable, Records};
 use crate::error::{DecodeError, Problem};
 use crate::limits::{BATCH_BYTES_LIMIT, BATCH_RECORDS_MAX, RECORD_BODY_BYTES_MIN};
 use crate::read::Reader;
@@ -284,6 +284,20 @@ impl ProducerBatch {
     #[must_use]
     pub fn reassigned(&self, producer_epoch: Epoch, sequence: Sequence) -> Self {
         let header = ProducerHeader { producer_epoch, sequence, ..self.header };
+        let (_, rest) = self.bytes.split_at(PRODUCER_HEADER_BYTES);
+        Self::assemble(header, rest)
+    }
+
+    /// The same records from another producer: what is sent after the broker forgot the first identity.
+    #[must_use]
+    pub fn readdressed(&self, identity: &BatchIdentity) -> Self {
+        let header = ProducerHeader {
+            producer: identity.producer,
+            producer_epoch: identity.producer_epoch,
+            sequence: identity.sequence,
+            partition: identity.partition,
+            ..self.header
+        };
         let (_, rest) = self.bytes.split_at(PRODUCER_HEADER_BYTES);
         Self::assemble(header, rest)
     }

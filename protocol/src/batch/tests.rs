@@ -349,11 +349,73 @@ fn an_error_says_at_which_byte_what_is_wrong() {
     assert_eq!(refusal_after(|_, producer| producer[table + 16] = 65), (at(table + 16), key));
     let extension = Problem::Mismatch { what: "broker section flags", value: 3, expected: 1 };
     assert_eq!(refusal_after(|section, _| section[31] = 3), (31, extension));
+    let short = Problem::Invalid { what: "batch length", value: 32 };
+    assert_eq!(refusal_after(|section, _| section[4..8].copy_from_slice(&[32, 0, 0, 0])), (4, short));
     let offset = Problem::TooLarge { what: "base offset", value: (1 << 63) + 1_000_000, max: NUMBER_MAX };
     assert_eq!(refusal_after(|section, _| section[15] = 0x80), (8, offset));
     let producer_bytes = small().producer.length();
     let length = Problem::Truncated { needed: producer_bytes + 1, available: producer_bytes };
     assert_eq!(refusal_after(|section, _| section[4] += 1), (small().section.length(), length));
+}
+
+#[test]
+fn a_header_that_cannot_be_true_is_refused_before_anything_is_believed() {
+    let refusal = |at: usize, number: u32| {
+        let mut bytes = small().producer.bytes().to_vec();
+        bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        let error = ProducerBatch::peek_length(&bytes).unwrap_err();
+        (error.position, error.problem)
+    };
+    // Shorter than its own header; more records than the body has room for.
+    assert_eq!(refusal(8, 95), (8, Problem::Invalid { what: "batch length", value: 95 }));
+    let body_bytes = small().producer.header().uncompressed_bytes;
+    let count = body_bytes / 7 + 1;
+    let mut bytes = small().producer.bytes().to_vec();
+    bytes[12..16].copy_from_slice(&count.to_le_bytes());
+    bytes[16..20].copy_from_slice(&(count - 1).to_le_bytes());
+    let (value, max) = (u64::from(count), u64::from(count - 1));
+    let problem = Problem::TooLarge { what: "record count", value, max };
+    assert_eq!(ProducerBatch::peek_length(&bytes).map_err(|error| error.problem), Err(problem));
+    assert_eq!(ProducerBatch::peek_length(small().producer.bytes()), Ok(small().producer.length()));
+}
+
+#[test]
+fn a_record_that_fits_the_next_batch_is_not_called_too_large() {
+    // given: a batch so far on that offset deltas take two bytes
+    let small = RecordInput::default();
+    let value = [0; 1000];
+    let large = RecordInput { value: Some(&value), ..small };
+    let mut alone = BatchBuilder::new(1 << 20);
+    alone.push(&large).unwrap();
+    let mut builder = BatchBuilder::new(alone.length());
+    for _ in 0..70 {
+        builder.push(&small).unwrap();
+    }
+    // when, then: it fits a batch of its own to the byte
+    assert_eq!(builder.push(&large), Err(BuildError::Full));
+    let mut shorter = BatchBuilder::new(alone.length() - 1);
+    let too_large = BuildError::TooLarge { bytes: alone.length(), max: alone.length() - 1 };
+    assert_eq!(shorter.push(&large), Err(too_large));
+}
+
+#[test]
+fn bytes_behind_a_record_or_the_last_one_are_refused() {
+    let whole = [0x0c, 0, 0, 0, 1, 1, 0];
+    let behind_headers = [0x0e, 0, 0, 0, 1, 1, 0, 9];
+    let behind_last = [0x0c, 0, 0, 0, 1, 1, 0, 9];
+    for (body, expected) in [(&whole[..], None), (&behind_headers, Some(7)), (&behind_last, Some(7))] {
+        let bytes = u32::try_from(body.len()).unwrap();
+        let header = ProducerHeader {
+            record_count: 1,
+            body_bytes: bytes,
+            uncompressed_bytes: bytes,
+            table_columns: 0,
+            ..*small().producer.header()
+        };
+        let first = ProducerBatch::assemble(header, body).records().unwrap().next().unwrap();
+        let error = first.err().map(|error| (error.position, error.problem));
+        assert_eq!(error, expected.map(|position| (position, Problem::Trailing(1))), "{body:x?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,147 @@
+//! `weir tail`: prints the records of a topic.
+
+mod arguments;
+mod gaps;
+mod printer;
+mod reading;
+
+use std::time::Duration;
+
+use weir_client::{Client, Delivered, Start};
+
+use crate::arguments::Global;
+use crate::connect::{ConnectOptions, connect, disconnect, runtime};
+use crate::failure::{Exit, Failure};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::value::From;
+
+pub(crate) use arguments::TailArguments;
+use gaps::Gaps;
+use printer::Printer;
+use reading::Reading;
+
+/// Records taken at once: enough to make the waiting free, few enough to stay small.
+const RECORDS_AT_ONCE: usize = 4096;
+
+/// How long to wait for records before looking around again.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Runs `weir tail`.
+pub(crate) fn run(arguments: &TailArguments, global: &Global) -> Result<Exit, Failure> {
+    let printer = Printer::open(arguments, global)?;
+    let runtime = runtime()?;
+    let exit = runtime.block_on(async {
+        let mut interrupt = Interrupt::listen()?;
+        let (client, reading) = tokio::select! {
+            opened = open(arguments, global) => opened?,
+            () = interrupt.asked() => return Ok(Exit::Interrupted),
+        };
+        let exit = Tail { printer, interrupt, left: arguments.count }.run(reading).await;
+        disconnect(client).await;
+        exit
+    });
+    runtime.shutdown_background();
+    exit
+}
+
+async fn open(arguments: &TailArguments, global: &Global) -> Result<(Client, Reading), Failure> {
+    let client = connect(global, ConnectOptions::default()).await?;
+    let mut consumer = client.consumer(&arguments.topic).start(start(arguments, &client).await?);
+    if !arguments.partitions.is_empty() {
+        consumer = consumer.partitions(arguments.partitions.iter().copied());
+    }
+    let reading = if arguments.to_end {
+        Reading::Bounded(consumer.read_to_end().await?)
+    } else {
+        Reading::Endless(consumer.subscribe().await?)
+    };
+    Ok((client, reading))
+}
+
+/// The client's word for where to start.
+async fn start(arguments: &TailArguments, client: &Client) -> Result<Start, Failure> {
+    Ok(match arguments.from {
+        From::Earliest => Start::Earliest,
+        From::Latest => Start::Latest,
+        From::Last(count) => Start::Last(count),
+        From::At(moment) => Start::Timestamp(moment),
+        From::Ago(age) => {
+            let now = std::time::SystemTime::now();
+            Start::Timestamp(now.checked_sub(age).unwrap_or(std::time::UNIX_EPOCH))
+        }
+        From::Offset(offset) => Start::Offset(partition_of_offset(arguments, client).await?, offset),
+    })
+}
+
+/// The partition that an offset belongs to: there must be no choice.
+async fn partition_of_offset(arguments: &TailArguments, client: &Client) -> Result<u32, Failure> {
+    match arguments.partitions.as_slice() {
+        [partition] => return Ok(*partition),
+        [] => {
+            let topic = client.admin().describe_topic(&arguments.topic).await?;
+            if topic.partitions.len() == 1 {
+                return Ok(0);
+            }
+        }
+        _ => {}
+    }
+    Err(Failure::usage("an offset belongs to one partition, and there are several").help("name it with -p"))
+}
+
+struct Tail {
+    printer: Printer,
+    interrupt: Interrupt,
+    /// Records still to print; without a bound, none.
+    left: Option<u64>,
+}
+
+impl Tail {
+    async fn run(mut self, mut reading: Reading) -> Result<Exit, Failure> {
+        let mut gaps = Gaps::new(reading.events());
+        let mut progress = Progress::start("read", self.left);
+        let mut interrupted = false;
+        let mut records: Vec<Delivered> = Vec::with_capacity(RECORDS_AT_ONCE);
+        let mut wait = Duration::ZERO;
+        while self.left != Some(0) && !reading.is_finished() && !interrupted {
+            let max = self.left.map_or(RECORDS_AT_ONCE, |left| {
+                usize::try_from(left).unwrap_or(RECORDS_AT_ONCE).min(RECORDS_AT_ONCE)
+            });
+            let mut outcome = Ok(());
+            tokio::select! {
+                biased;
+                () = self.interrupt.asked() => interrupted = true,
+                // A gap is told before the records behind it are printed.
+                () = gaps.watch() => {}
+                received = reading.recv_into(&mut records, max, wait) => outcome = received.map(drop),
+            }
+            // What has arrived is printed, whatever ended the wait.
+            let idle = records.is_empty();
+            self.print(&mut records, &mut progress)?;
+            outcome?;
+            if idle {
+                progress.clear();
+                self.printer.flush()?;
+            }
+            wait = if idle { WAIT } else { Duration::ZERO };
+        }
+        self.printer.flush()?;
+        progress.clear();
+        drop(reading);
+        gaps.rest().await;
+        if interrupted { Ok(Exit::Interrupted) } else { gaps.verdict() }
+    }
+
+    fn print(&mut self, records: &mut Vec<Delivered>, progress: &mut Progress) -> Result<(), Failure> {
+        for record in records.drain(..) {
+            self.printer.print(&record)?;
+            if let Some(left) = &mut self.left {
+                *left = left.saturating_sub(1);
+            }
+        }
+        if !self.printer.is_terminal() {
+            progress.show(self.printer.records(), self.printer.bytes(), self.printer.records());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! What can be chosen for a topic, as flags and as output.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use weir_client::TopicSettings;
+
+use crate::value::{Keep, retention_age, retention_bytes, size};
+
+/// The settings that can be changed at any time.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Changeable {
+    /// How long records are kept, such as 7d; none keeps them
+    #[arg(long, value_name = "AGE|none", value_parser = retention_age)]
+    pub(crate) retention: Option<Keep<Duration>>,
+    /// How much of each partition is kept, such as 10GiB; none for no limit
+    #[arg(long, value_name = "SIZE|none", value_parser = retention_bytes)]
+    pub(crate) retention_bytes: Option<Keep<u64>>,
+    /// Longest batch the topic takes, which also limits its records [default: 1088KiB]
+    #[arg(long, value_name = "SIZE", value_parser = batch_max)]
+    pub(crate) batch_max: Option<u32>,
+}
+
+/// Reads a size of a batch. What is beyond 32 bits is beyond every limit of the protocol.
+fn batch_max(text: &str) -> Result<u32, String> {
+    let bytes = size(text).map_err(|error| error.to_string())?;
+    u32::try_from(bytes).map_err(|error| format!("no batch can be that long: {error}"))
+}
+
+/// The settings as an object.
+pub(crate) fn json(settings: &TopicSettings) -> Map<String, Value> {
+    let mut object = Map::new();
+    object.insert("partitions".to_owned(), json!(settings.partitions));
+    object.insert("retention_age_us".to_owned(), json!(age_us(settings)));
+    object.insert("retention_bytes".to_owned(), json!(settings.retention_bytes));
+    object.insert("batch_bytes_max".to_owned(), json!(settings.batch_bytes_max));
+    object.insert("explicit_partitions".to_owned(), json!(settings.explicit_partitions));
+    object
+}
+
+/// How long records are kept, in microseconds.
+pub(crate) fn age_us(settings: &TopicSettings) -> Option<u64> {
+    settings.retention_age.map(|age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A limit, or the word for none.
+pub(crate) fn kept(limit: Option<impl Display>) -> String {
+    limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_have_32_bit_sizes() {
+        assert_eq!(batch_max("1MiB"), Ok(1 << 20));
+        assert!(batch_max("4GiB").is_err());
+        assert!(batch_max("big").is_err());
+    }
+}

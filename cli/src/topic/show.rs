@@ -1,0 +1,79 @@
+//! `weir topic show`: a topic, its settings and what each partition holds.
+
+use serde_json::json;
+use weir_client::{Admin, TopicDescription};
+
+use super::settings::{self, kept};
+use crate::arguments::Global;
+use crate::failure::{Exit, Failure};
+use crate::output::{Align, Output, Table};
+use crate::value::{DurationText, SizeText, to_micros};
+
+/// Shows one topic.
+pub(crate) async fn run(
+    name: &str,
+    admin: &Admin,
+    global: &Global,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let topic = admin.describe_topic(name).await?;
+    if global.json {
+        output.document(&json(&topic))?
+    } else {
+        text(&topic, output)?
+    }
+    Ok(Exit::Done)
+}
+
+fn json(topic: &TopicDescription) -> serde_json::Value {
+    let partitions: Vec<serde_json::Value> = topic
+        .partitions
+        .iter()
+        .map(|partition| {
+            json!({
+                "partition": partition.partition,
+                "start_offset": partition.start_offset,
+                "end_offset": partition.end_offset,
+                "bytes": partition.bytes,
+            })
+        })
+        .collect();
+    let mut object = settings::json(&topic.settings);
+    // In a list the number of partitions stands under this name; here the partitions themselves do.
+    object.remove("partitions");
+    object.insert("name".to_owned(), json!(topic.name));
+    object.insert("id".to_owned(), json!(topic.id.to_string()));
+    object.insert("created".to_owned(), json!(to_micros(topic.created)));
+    object.insert("partitions".to_owned(), json!(partitions));
+    serde_json::Value::Object(object)
+}
+
+fn text(topic: &TopicDescription, output: &mut Output) -> Result<(), Failure> {
+    let chosen = &topic.settings;
+    let created =
+        jiff::Timestamp::try_from(topic.created).map_or_else(|_| String::new(), |time| time.to_string());
+    for (name, value) in [
+        ("name", topic.name.clone()),
+        ("id", topic.id.to_string()),
+        ("created", created),
+        ("retention", kept(settings::age_us(chosen).map(DurationText))),
+        ("retention-bytes", kept(chosen.retention_bytes.map(SizeText))),
+        ("batch-max", SizeText(chosen.batch_bytes_max.into()).to_string()),
+        ("explicit-partitions", chosen.explicit_partitions.to_string()),
+    ] {
+        output.line(&format!("{name:<20} {value}"))?;
+    }
+    output.line("")?;
+    let columns = ["PARTITION", "START", "END", "RECORDS", "BYTES"].map(|name| (name, Align::Right));
+    let mut table = Table::new(&columns);
+    for partition in &topic.partitions {
+        table.row(vec![
+            partition.partition.to_string(),
+            partition.start_offset.to_string(),
+            partition.end_offset.to_string(),
+            partition.end_offset.saturating_sub(partition.start_offset).to_string(),
+            partition.bytes.to_string(),
+        ]);
+    }
+    output.table(&table)
+}

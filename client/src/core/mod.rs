@@ -1,0 +1,19 @@
+//! The client's logic as machines without I/O: events in, actions out, time as an argument.
+//!
+//! * [`producer`]: batches, sequences, credit, what is in flight, what is sent again.
+//! * [`consumer`]: positions, generations, credit, gaps.
+//! * [`link`]: the states of the connection; [`requests`]: who waits for which answer.
+//!
+//! Nothing here reads a clock, waits, or knows a runtime, so that a simulator can drive it. The machines are public for
+//! that purpose only; their shape may change with any release.
+
+pub mod backoff;
+pub mod consumer;
+pub mod fingerprint;
+pub mod link;
+pub mod producer;
+pub mod random;
+pub mod requests;
+pub mod silence;
+pub mod time;
+pub mod window;

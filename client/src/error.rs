@@ -1,0 +1,526 @@
+//! What can go wrong, as data: kind, class, a stable code, and what to do next.
+
+use std::fmt;
+use std::time::Duration;
+
+use weir_protocol::ErrorClass;
+use weir_protocol::ErrorCode;
+
+use crate::message::{Message, Receipt};
+
+/// What an error is about.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The broker cannot be reached, or the connection was lost.
+    Connect,
+    /// The broker's certificate is not the expected one, or cannot be checked.
+    Tls,
+    /// No such topic or partition.
+    NoSuchTopic,
+    /// What was to be made exists already.
+    AlreadyExists,
+    /// An argument, name or setting is out of range.
+    Invalid,
+    /// A message or batch exceeds a limit.
+    TooLarge,
+    /// A position lies outside what a partition holds.
+    OutOfRange,
+    /// A quota or a bound on the number of things is used up.
+    Quota,
+    /// It took too long.
+    Timeout,
+    /// The circuit breaker is open: the broker was not asked.
+    CircuitOpen,
+    /// One side broke the protocol, or they have no version in common.
+    Protocol,
+    /// The broker cannot do it now.
+    ServerBusy,
+    /// The producer's identity is not accepted any more.
+    Fenced,
+    /// Stored or received bytes are damaged.
+    Corrupt,
+    /// The client, producer or consumer has been closed.
+    Closed,
+    /// Something failed inside the broker or the client.
+    Internal,
+}
+
+/// What can be done about an error.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Class {
+    /// The same call may succeed later.
+    Retryable,
+    /// The call has to change.
+    Fatal,
+    /// It may have been done or not. To send again with the same idempotency key is safe.
+    OutcomeUnknown,
+}
+
+/// Codes given by the client itself; those of the broker are [`ErrorCode`]s.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ClientCode {
+    Unreachable,
+    Url,
+    Tls,
+    Timeout,
+    Closed,
+    CircuitOpen,
+    TooLarge,
+    Invalid,
+    ConnectionLost,
+    Context,
+}
+
+impl ClientCode {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Unreachable => "WEIR-1004",
+            Self::Url => "WEIR-1021",
+            Self::Tls => "WEIR-1022",
+            Self::Timeout => "WEIR-1023",
+            Self::Closed => "WEIR-1024",
+            Self::CircuitOpen => "WEIR-1025",
+            Self::TooLarge => "WEIR-1026",
+            Self::Invalid => "WEIR-1027",
+            Self::ConnectionLost => "WEIR-1028",
+            Self::Context => "WEIR-1029",
+        }
+    }
+
+    const fn kind(self) -> ErrorKind {
+        match self {
+            Self::Unreachable | Self::ConnectionLost => ErrorKind::Connect,
+            Self::Url | Self::Invalid | Self::Context => ErrorKind::Invalid,
+            Self::Tls => ErrorKind::Tls,
+            Self::Timeout => ErrorKind::Timeout,
+            Self::Closed => ErrorKind::Closed,
+            Self::CircuitOpen => ErrorKind::CircuitOpen,
+            Self::TooLarge => ErrorKind::TooLarge,
+        }
+    }
+
+    const fn class(self) -> Class {
+        match self {
+            Self::Unreachable | Self::Timeout | Self::CircuitOpen => Class::Retryable,
+            Self::ConnectionLost => Class::OutcomeUnknown,
+            Self::Url | Self::Tls | Self::Closed | Self::TooLarge | Self::Invalid | Self::Context => {
+                Class::Fatal
+            }
+        }
+    }
+
+    const fn help(self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable => Some("is the broker running, and UDP open on the way?"),
+            Self::Url => Some("a URL looks like weir://HOST:PORT?pin=sha256:HEX"),
+            Self::Tls => {
+                Some("take the URL with the pin from the line 'ready weir://...' that the broker prints")
+            }
+            Self::CircuitOpen => Some("the breaker tries again by itself after its cool-down"),
+            Self::TooLarge => Some("raise the topic's batch limit, or send a reference to the data"),
+            Self::ConnectionLost => Some("look whether it was done before you try again"),
+            Self::Context => Some("set WEIR_URL, or choose a context with 'weir ctx use'"),
+            Self::Timeout | Self::Closed | Self::Invalid => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Code {
+    Client(ClientCode),
+    Broker(ErrorCode),
+}
+
+/// An error of this client or of the broker.
+///
+/// It is one pointer wide. `Display` says in one line what failed, where, and what to do next.
+#[derive(Clone)]
+pub struct Error(Box<Parts>);
+
+#[derive(Clone)]
+struct Parts {
+    code: Code,
+    class: Class,
+    detail: String,
+    retry_after: Option<Duration>,
+}
+
+impl Error {
+    pub(crate) fn client(code: ClientCode, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self(Box::new(Parts { code: Code::Client(code), class: code.class(), detail, retry_after: None }))
+    }
+
+    pub(crate) fn broker(code: ErrorCode, detail: impl Into<String>) -> Self {
+        let class = match code.class() {
+            ErrorClass::Retry => Class::Retryable,
+            ErrorClass::Fix | ErrorClass::Fatal => Class::Fatal,
+        };
+        Self(Box::new(Parts { code: Code::Broker(code), class, detail: detail.into(), retry_after: None }))
+    }
+
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::client(ClientCode::Invalid, detail)
+    }
+
+    pub(crate) fn closed(what: &str) -> Self {
+        Self::client(ClientCode::Closed, format!("the {what} has been closed"))
+    }
+
+    #[must_use]
+    pub(crate) fn with_retry_after(mut self, after: Duration) -> Self {
+        self.0.retry_after = Some(after);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn with_class(mut self, class: Class) -> Self {
+        self.0.class = class;
+        self
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self.0.code {
+            Code::Client(code) => code.kind(),
+            Code::Broker(code) => broker_kind(code),
+        }
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.0.class
+    }
+
+    /// Its stable code, such as `WEIR-2001`: the name of its page in the documentation.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self.0.code {
+            Code::Client(code) => code.text(),
+            Code::Broker(code) => broker_text(code),
+        }
+    }
+
+    /// The broker's code, if the error came from there.
+    #[must_use]
+    pub fn broker_code(&self) -> Option<ErrorCode> {
+        match self.0.code {
+            Code::Client(_) => None,
+            Code::Broker(code) => Some(code),
+        }
+    }
+
+    /// The facts, without code and advice.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// What to try next, if there is something general to say.
+    #[must_use]
+    pub fn help(&self) -> Option<&str> {
+        match self.0.code {
+            Code::Client(code) => code.help(),
+            Code::Broker(ErrorCode::TopicNotFound) => Some("make it with 'weir topic create NAME'"),
+            Code::Broker(_) => None,
+        }
+    }
+
+    /// After how long another try makes sense, if that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.class() == Class::Retryable
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.code())?;
+        match self.0.code {
+            Code::Client(_) => f.write_str(&self.0.detail)?,
+            Code::Broker(code) if self.0.detail.is_empty() => f.write_str(code.text())?,
+            Code::Broker(code) => write!(f, "{}: {}", code.text(), self.0.detail)?,
+        }
+        match self.help() {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("code", &self.code())
+            .field("kind", &self.kind())
+            .field("class", &self.class())
+            .field("detail", &self.0.detail)
+            .field("retry_after", &self.0.retry_after)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn broker_kind(code: ErrorCode) -> ErrorKind {
+    use ErrorCode as C;
+    match code {
+        C::Protocol
+        | C::UnsupportedVersion
+        | C::FrameTooLarge
+        | C::GreetingExpected
+        | C::CreditExceeded
+        | C::UnknownRequest
+        | C::SequenceGap
+        | C::TooManyUnacked
+        | C::Unsupported => ErrorKind::Protocol,
+        C::TooManyStreams | C::TooManyTopics | C::TooManySubscriptions | C::Throttled => ErrorKind::Quota,
+        C::TimedOut => ErrorKind::Timeout,
+        C::GoingAway | C::NotOwner | C::StorageFull => ErrorKind::ServerBusy,
+        C::TopicNotFound | C::PartitionNotFound | C::TopicDeleted => ErrorKind::NoSuchTopic,
+        C::TopicExists => ErrorKind::AlreadyExists,
+        C::InvalidName | C::InvalidSetting => ErrorKind::Invalid,
+        C::BatchTooLarge => ErrorKind::TooLarge,
+        C::SequenceForgotten | C::ProducerFenced | C::ProducerUnknown => ErrorKind::Fenced,
+        C::OffsetOutOfRange => ErrorKind::OutOfRange,
+        C::BatchCorrupt | C::DataCorrupt => ErrorKind::Corrupt,
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// Declares the text of each broker code: `code()` gives out static text.
+macro_rules! broker_texts {
+    ($($number:literal => $text:literal,)*) => {
+        fn broker_text(code: ErrorCode) -> &'static str {
+            match code.number() { $($number => $text,)* _ => "WEIR-1009" }
+        }
+    };
+}
+
+broker_texts! {
+    1001 => "WEIR-1001", 1002 => "WEIR-1002", 1003 => "WEIR-1003", 1005 => "WEIR-1005", 1006 => "WEIR-1006",
+    1007 => "WEIR-1007", 1008 => "WEIR-1008", 1009 => "WEIR-1009", 1010 => "WEIR-1010", 1011 => "WEIR-1011",
+    1012 => "WEIR-1012",
+    2001 => "WEIR-2001", 2002 => "WEIR-2002", 2003 => "WEIR-2003", 2004 => "WEIR-2004", 2005 => "WEIR-2005",
+    2006 => "WEIR-2006", 2007 => "WEIR-2007", 2008 => "WEIR-2008",
+    3001 => "WEIR-3001", 3002 => "WEIR-3002", 3003 => "WEIR-3003", 3004 => "WEIR-3004", 3005 => "WEIR-3005",
+    3006 => "WEIR-3006", 3007 => "WEIR-3007", 3008 => "WEIR-3008", 3009 => "WEIR-3009", 3010 => "WEIR-3010",
+    4001 => "WEIR-4001", 4002 => "WEIR-4002", 4003 => "WEIR-4003",
+}
+
+/// Why a message has no receipt.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SendFailure {
+    /// It fits no batch of this topic.
+    TooLarge {
+        /// Bytes a batch of the topic may have.
+        limit: usize,
+    },
+    /// No answer came in time.
+    DeliveryTimeout {
+        /// How often it was sent.
+        attempts: u32,
+        /// Whether it may be stored all the same.
+        outcome_unknown: bool,
+    },
+    /// The broker asked to wait longer than the message may take.
+    Throttled {
+        /// How long it asked to wait.
+        retry_after: Duration,
+    },
+    /// The circuit breaker is open.
+    CircuitOpen {
+        /// When the breaker tries again.
+        retry_after: Duration,
+    },
+    /// The producer or the client has been closed.
+    Closed,
+    /// Anything else: see the error.
+    Other,
+}
+
+/// A message that was not sent, or whose fate is not known; with the message, where it could be kept.
+#[derive(Debug)]
+pub struct SendError {
+    /// What went wrong.
+    pub error: Error,
+    /// The message. `None` where none belongs to the failure (such as in `flush`).
+    pub message: Option<Box<Message>>,
+    /// What went wrong, for programs.
+    pub reason: SendFailure,
+}
+
+impl SendError {
+    pub(crate) fn new(error: Error, message: Option<Message>, reason: SendFailure) -> Self {
+        Self { error, message: message.map(Box::new), reason }
+    }
+
+    pub(crate) fn closed(message: Option<Message>) -> Self {
+        Self::new(Error::closed("producer"), message, SendFailure::Closed)
+    }
+
+    /// Whether the message may be stored although there is no receipt.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.error.class() == Class::OutcomeUnknown
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Why [`Producer::try_enqueue`](crate::Producer::try_enqueue) did not take a message.
+#[derive(Debug)]
+pub enum TryEnqueueError {
+    /// There is no room now. Here is the message, and what stands in the way.
+    Full(Box<Message>, Pressure),
+    /// The message cannot be sent.
+    Failed(SendError),
+}
+
+impl fmt::Display for TryEnqueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(_, pressure) => {
+                let bytes = pressure.in_flight_bytes;
+                write!(f, "no room: {} messages, {bytes} bytes in flight", pressure.in_flight_messages)
+            }
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for TryEnqueueError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Full(..) => None,
+            Self::Failed(error) => Some(error),
+        }
+    }
+}
+
+/// Some messages of [`Producer::send_all`](crate::Producer::send_all) have no receipt.
+#[derive(Debug)]
+pub struct BatchError {
+    /// Receipts of those that landed, in order of the input.
+    pub accepted: Vec<Receipt>,
+    /// The others, in order of the input.
+    pub failed: Vec<SendError>,
+}
+
+impl fmt::Display for BatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.accepted.len() + self.failed.len();
+        write!(f, "{} of {all} messages were not delivered", self.failed.len())?;
+        match self.failed.first() {
+            Some(first) => write!(f, "; the first: {first}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for BatchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failed.first().map(|first| first as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// What a producer waits for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum BlockedBy {
+    /// Its own bound on what is in flight.
+    LocalBuffer,
+    /// The broker has granted no more bytes.
+    ServerCredit,
+    /// The broker enforces a quota.
+    Quota,
+    /// The broker has no space to store anything.
+    StorageFull,
+    /// There is no connection.
+    Disconnected,
+    /// The circuit breaker is open.
+    CircuitOpen,
+}
+
+/// How full a producer is, and why it waits.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Pressure {
+    /// Messages accepted that have no result yet.
+    pub in_flight_messages: u64,
+    /// Their bytes.
+    pub in_flight_bytes: u64,
+    /// Callers that wait for room.
+    pub waiting_callers: u32,
+    /// Bytes the broker would take at once.
+    pub server_credit_bytes: u64,
+    /// What it waits for, if it waits.
+    pub blocked_by: Option<BlockedBy>,
+    /// For how long it has waited.
+    pub blocked_for: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_broker_code_has_its_own_text() {
+        for code in ErrorCode::ALL {
+            let error = Error::broker(*code, "");
+            assert_eq!(error.code(), format!("WEIR-{}", code.number()));
+        }
+    }
+
+    #[test]
+    fn codes_of_client_and_broker_differ() {
+        use ClientCode as C;
+        let own = [
+            C::Unreachable,
+            C::Url,
+            C::Tls,
+            C::Timeout,
+            C::Closed,
+            C::CircuitOpen,
+            C::TooLarge,
+            C::Invalid,
+            C::ConnectionLost,
+            C::Context,
+        ];
+        let mut texts: Vec<&str> = own.iter().map(|code| code.text()).collect();
+        texts.extend(ErrorCode::ALL.iter().map(|code| broker_text(*code)));
+        let count = texts.len();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), count);
+    }
+
+    #[test]
+    fn display_says_code_facts_and_advice() {
+        let error = Error::broker(ErrorCode::TopicNotFound, "orders");
+        assert_eq!(
+            error.to_string(),
+            "WEIR-2001 no such topic: orders (make it with 'weir topic create NAME')"
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! What a user may choose, with the defaults.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use crate::checkpoint::Checkpoint;
+
+pub use weir_protocol::batch::Compression;
+pub use weir_protocol::units::Durability;
+
+/// How the broker's certificate is checked. There is no way not to check it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tls {
+    /// Against the certificate authorities the system trusts.
+    System,
+    /// Against the certificates in a PEM file.
+    CaFile(PathBuf),
+    /// It must be the one certificate whose DER form has this SHA-256.
+    Pin([u8; 32]),
+}
+
+/// When to try again.
+///
+/// The delay before try `n` is drawn from `0..min * 2^n`, at most `max` (full jitter), so that many clients of a broker
+/// that comes back do not all come at once. The budget bounds retries of publishes to a share of the first tries; beyond it
+/// they wait the longest delay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retry {
+    pub(crate) min: Duration,
+    pub(crate) max: Duration,
+    pub(crate) jitter: bool,
+    pub(crate) budget: f32,
+    pub(crate) attempts: Option<u32>,
+}
+
+impl Default for Retry {
+    /// 20 ms to 2 s with full jitter, a budget of 10 %, for ever.
+    fn default() -> Self {
+        Self::exponential(Duration::from_millis(20), Duration::from_secs(2)).full_jitter()
+    }
+}
+
+impl Retry {
+    /// Delays that double from `min` to `max`, for ever.
+    #[must_use]
+    pub fn exponential(min: Duration, max: Duration) -> Self {
+        Self { min, max: max.max(min), jitter: false, budget: 0.1, attempts: None }
+    }
+
+    /// Draws each delay from nothing to its exponential value.
+    #[must_use]
+    pub const fn full_jitter(mut self) -> Self {
+        self.jitter = true;
+        self
+    }
+
+    /// Bounds retries of publishes to this share of the first tries.
+    #[must_use]
+    pub const fn budget(mut self, ratio: f32) -> Self {
+        self.budget = ratio;
+        self
+    }
+
+    /// Gives a connection up after so many failed tries in a row; the client is closed then.
+    #[must_use]
+    pub const fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
+        self
+    }
+
+    /// Never gives up.
+    #[must_use]
+    pub const fn forever(mut self) -> Self {
+        self.attempts = None;
+        self
+    }
+}
+
+/// When to stop asking a broker that does not answer, and fail at once instead of waiting.
+///
+/// There is none by default: a broker that restarts is waited for, as long as the time-outs allow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Breaker {
+    pub(crate) failures: u32,
+    pub(crate) cool_down: Duration,
+}
+
+impl Breaker {
+    /// Opens after so many failed connection tries in a row; cools down for 10 s.
+    #[must_use]
+    pub const fn open_after(failures: u32) -> Self {
+        Self { failures, cool_down: Duration::from_secs(10) }
+    }
+
+    /// For how long it stays open before the next try.
+    #[must_use]
+    pub const fn cool_down(mut self, time: Duration) -> Self {
+        self.cool_down = time;
+        self
+    }
+}
+
+/// How datagrams are made.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum TransportProfile {
+    /// By the broker's address.
+    #[default]
+    Auto,
+    /// Datagrams of up to 65,000 bytes: a third of the CPU time, on the loopback interface only.
+    Loopback,
+    /// Datagrams of up to 1,452 bytes, in bursts.
+    Network,
+}
+
+/// Where reading starts.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Start {
+    /// With the first record that is kept.
+    Earliest,
+    /// With the next record that becomes visible.
+    #[default]
+    Latest,
+    /// One partition, with this offset. Where no partitions were named, only this one is read.
+    Offset(u32, u64),
+    /// With the first record appended at or after this moment.
+    Timestamp(SystemTime),
+    /// So many records before the end of each partition.
+    Last(u64),
+    /// Where a checkpoint says; partitions it does not name start with their first record.
+    Resume(Checkpoint),
+}

@@ -1,0 +1,375 @@
+//! Replay: the frames behind a checkpoint, and the decision where the journal ends.
+//!
+//! Recovery never ends a journal at the first bad block just because it is bad. It looks through all that lies
+//! behind: if any block there, or the checkpoint, says that the journal had been durable beyond the bad block, then
+//! what was acknowledged is damaged, and nothing is done but to say so. Otherwise the rest is a torn tail.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use weir_protocol::units::{JournalPosition, VirtualShard};
+use weir_protocol::{DecodeError, Problem};
+
+use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
+use super::error::{Damage, DamagedPart, Proof, ReplayError};
+use super::file::{self, FileHeader, FoundFile, HEADER_PAGE_BYTES, RingFile};
+use super::scan::Evidence;
+use super::{Identity, quarantine};
+use crate::disk::{Context, Disk, DiskError, File};
+use crate::frame::{Frame, FrameSequence, ReadFrame};
+use crate::limits::VIRTUAL_SHARDS;
+
+/// From where to replay, and what is known besides.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReplayFrom {
+    /// The journal, and the incarnation that wrote what is to be replayed.
+    pub identity: Identity,
+    /// Everything below has been applied.
+    pub applied: JournalPosition,
+    /// Everything below is known to have been durable: the end that a clean shutdown recorded, or `applied`.
+    pub proven: JournalPosition,
+}
+
+/// How a journal ends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tail {
+    /// Behind the last frame there is nothing.
+    Clean,
+    /// Behind the last frame there is what a crash left of writes that nobody was promised.
+    Torn {
+        /// Where that lies.
+        positions: Range<JournalPosition>,
+    },
+}
+
+/// A journal that was verified from the checkpoint to its end, and whose frames can now be read.
+#[derive(Debug)]
+pub struct Replay<D: Disk> {
+    disk: D,
+    directory: PathBuf,
+    from: ReplayFrom,
+    /// Files from the one with the checkpoint on, in order, without gaps.
+    chain: Vec<RingFile<D::File>>,
+    /// The good blocks: index of the file in the chain, and header.
+    blocks: Vec<(usize, BlockHeader)>,
+    /// How many of the blocks have been read.
+    read: usize,
+    /// For each virtual shard, the sequence of its next frame, once it is known.
+    sequences: [Option<FrameSequence>; VIRTUAL_SHARDS as usize],
+    end: JournalPosition,
+    tail: Tail,
+}
+
+impl<D: Disk> Replay<D> {
+    /// Verifies a journal and finds its end. Changes nothing.
+    ///
+    /// Reads every block behind the checkpoint, from the medium, and the rest of the files behind the last block.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub fn open(disk: D, directory: &Path, from: ReplayFrom) -> Result<Self, ReplayError> {
+        let found = file::find(&disk, directory, from.identity.journal)?;
+        let (placed, unplaced): (Vec<_>, Vec<_>) = found.into_iter().partition(|file| file.header.is_some());
+        find_needed(&unplaced, &from)?;
+        let chain = chain(placed, &from, directory)?;
+        let mut replay = Self {
+            disk,
+            directory: directory.to_owned(),
+            chain,
+            blocks: Vec::new(),
+            read: 0,
+            sequences: [None; VIRTUAL_SHARDS as usize],
+            end: from.applied,
+            tail: Tail::Clean,
+            from,
+        };
+        let bad = replay.verify_blocks()?;
+        replay.decide(bad)?;
+        Ok(replay)
+    }
+
+    /// What the journal's blocks are salted with.
+    pub const fn identity(&self) -> Identity {
+        self.from.identity
+    }
+
+    /// The position behind the last frame.
+    pub const fn end(&self) -> JournalPosition {
+        self.end
+    }
+
+    /// How the journal ends.
+    pub const fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// Where the next incarnation starts: behind all that any block was ever written to, so that positions never
+    /// repeat. To be recorded in the checkpoint before [`super::Journal::resume`].
+    pub fn restart(&self) -> JournalPosition {
+        self.chain.last().map_or(self.end, RingFile::end)
+    }
+
+    /// How many bytes of blocks are replayed.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.iter().map(|(_, block)| block.length()).sum()
+    }
+
+    /// The frames of the next block, in order, with the position behind it; `None` at the end. Empty for a mark.
+    ///
+    /// # Errors
+    /// [`ReplayError::Unreadable`], [`ReplayError::Disk`].
+    pub fn next_block(&mut self) -> Result<Option<(Vec<ReadFrame>, JournalPosition)>, ReplayError> {
+        let block = self.blocks.get(self.read);
+        let Some((file, header)) = block.and_then(|(index, header)| Some((self.chain.get(*index)?, header)))
+        else {
+            return Ok(None);
+        };
+        let mut payload = vec![0; header.payload_bytes as usize];
+        let byte = file.byte(header.position) + BLOCK_HEADER_BYTES as u64;
+        file.file.read_exact_at(&mut payload, byte).context("read", &file.path)?;
+        if !header.matches(&payload, &self.from.identity) {
+            let error = std::io::Error::other("a second read gave other bytes than the first");
+            return Err(DiskError { action: "read", path: file.path.clone(), source: error }.into());
+        }
+        let total = payload.len();
+        let mut payload = Bytes::from(payload);
+        let mut frames = Vec::with_capacity(header.frame_count as usize);
+        while !payload.is_empty() {
+            let at = total - payload.len();
+            frames.push(Frame::decode(&mut payload).map_err(|error| ReplayError::Unreadable {
+                path: file.path.clone(),
+                position: header.position,
+                error: error.shifted(at),
+            })?);
+        }
+        let end = header.end();
+        self.read += 1;
+        Ok(Some((frames, end)))
+    }
+
+    /// Copies a torn tail to a file in `quarantine` and makes the copy durable. Does nothing to a clean end. To be
+    /// called before [`super::Journal::resume`], which lets the tail be overwritten.
+    ///
+    /// # Errors
+    /// If the copy could not be written.
+    pub fn set_aside(&self, quarantine: &Path) -> Result<Option<PathBuf>, DiskError> {
+        match &self.tail {
+            Tail::Clean => Ok(None),
+            Tail::Torn { positions } => {
+                let identity = &self.from.identity;
+                quarantine::copy(&self.disk, quarantine, identity, self.chain.iter(), positions).map(Some)
+            }
+        }
+    }
+
+    /// What the writer needs of a replay that is over.
+    pub(super) fn into_last(self) -> (D, PathBuf, FileHeader) {
+        let last = self.chain.last().expect("the chain holds the checkpoint");
+        let journal = self.from.identity.journal;
+        let header = FileHeader { journal, number: last.number, bytes: last.bytes, base: Some(last.base) };
+        (self.disk, self.directory, header)
+    }
+
+    /// Follows the good blocks from the checkpoint on. Returns the header of the block after them if it is good but
+    /// its frames are not.
+    fn verify_blocks(&mut self) -> Result<Option<BlockHeader>, ReplayError> {
+        let mut payload = Vec::new();
+        while let Some((index, header)) = self.next_header()? {
+            let file = self.chain.get(index).expect("headers are found in files of the chain");
+            let byte = file.byte(header.position);
+            if header.length() > file.bytes - byte {
+                return Ok(Some(header));
+            }
+            payload.resize(header.payload_bytes as usize, 0);
+            let at = byte + BLOCK_HEADER_BYTES as u64;
+            file.file.read_exact_at(&mut payload, at).context("read", &file.path)?;
+            if !header.matches(&payload, &self.from.identity) {
+                return Ok(Some(header));
+            }
+            check_frames(&payload, &header, &file.path, &mut self.sequences)?;
+            self.end = header.end();
+            self.blocks.push((index, header));
+        }
+        Ok(None)
+    }
+
+    /// The header of the block that follows the end: right there or, if the rest of the file was left unused, at the
+    /// start of a later one.
+    fn next_header(&self) -> Result<Option<(usize, BlockHeader)>, ReplayError> {
+        let mut page = [0; BLOCK_HEADER_BYTES];
+        for (index, file) in self.chain.iter().enumerate() {
+            let position = self.end.max(file.base);
+            if file.end() <= self.end {
+                continue;
+            }
+            file.file.read_exact_at(&mut page, file.byte(position)).context("read", &file.path)?;
+            let header = BlockHeader::decode(&page, &self.from.identity, position);
+            if let Some(header) = header.filter(|header| header.follows == self.end) {
+                return Ok(Some((index, header)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Decides whether what lies behind the last good block is damage or a torn tail. `bad` is the block that follows,
+    /// if there is one of which only the frames are damaged.
+    fn decide(&mut self, bad: Option<BlockHeader>) -> Result<(), ReplayError> {
+        let mut evidence = Evidence::none(bad.map_or(self.end, |header| header.position));
+        for file in self.chain.iter().filter(|file| file.end() > self.end) {
+            evidence.gather(file, self.end.max(file.base), &self.from.identity)?;
+        }
+        let recorded = Proof::Recorded { durable_end: self.from.proven };
+        let proofs = evidence.proof.into_iter().chain([(self.from.proven, recorded)]);
+        let (durable_end, proof) = proofs.max_by_key(|(durable_end, _)| *durable_end).expect("there are two");
+        if durable_end > self.end {
+            let from = bad.map_or(self.end, |header| header.position);
+            let next = evidence.next.filter(|next| *next < durable_end && *next > from);
+            return Err(corrupt(self.damage(from..next.unwrap_or(durable_end), proof)));
+        }
+        if let Some(end) = evidence.end {
+            self.tail = Tail::Torn { positions: self.end..end };
+        } else if self.resembles_block()? {
+            self.tail = Tail::Torn { positions: self.end..self.end.advance(HEADER_PAGE_BYTES) };
+        }
+        Ok(())
+    }
+
+    /// What lies between two positions, in as many files as that is.
+    fn damage(&self, positions: Range<JournalPosition>, proof: Proof) -> Damage {
+        let mut parts = Vec::new();
+        for file in &self.chain {
+            let from = positions.start.max(file.base);
+            let to = positions.end.min(file.end());
+            if from < to {
+                parts.push(DamagedPart { path: file.path.clone(), bytes: file.byte(from)..file.byte(to) });
+            }
+        }
+        Damage { parts, positions, proof }
+    }
+
+    /// Whether right behind the last good block there is what is left of the header of one more.
+    fn resembles_block(&self) -> Result<bool, ReplayError> {
+        let Some(file) = self.chain.iter().find(|file| file.end() > self.end) else {
+            return Ok(false);
+        };
+        let position = self.end.max(file.base);
+        let mut page = [0; BLOCK_HEADER_BYTES];
+        file.file.read_exact_at(&mut page, file.byte(position)).context("read", &file.path)?;
+        Ok(BlockHeader::resembles(&page, &self.from.identity, position))
+    }
+}
+
+/// Checks that the frames of a block are as many as it says, and that none is missing before or between them.
+fn check_frames(
+    payload: &[u8],
+    header: &BlockHeader,
+    path: &Path,
+    sequences: &mut [Option<FrameSequence>],
+) -> Result<(), ReplayError> {
+    let position = header.position;
+    let unreadable = |error| ReplayError::Unreadable { path: path.to_owned(), position, error };
+    let mut rest = payload;
+    let mut count = 0;
+    while !rest.is_empty() {
+        let place = Frame::peek(rest).map_err(unreadable)?;
+        let after = rest.split_at_checked(place.length).map(|(_, after)| after);
+        let Some(after) = after else {
+            let problem = Problem::Truncated { needed: place.length, available: rest.len() };
+            return Err(unreadable(DecodeError::new(payload.len() - rest.len(), problem)));
+        };
+        rest = after;
+        count += 1;
+        let shard = usize::from(place.virtual_shard.get());
+        let next = sequences.get_mut(shard).expect("frames name one of the virtual shards");
+        if let Some(expected) = next.filter(|expected| *expected != place.sequence) {
+            let shard: VirtualShard = place.virtual_shard;
+            return Err(ReplayError::Gap {
+                path: path.to_owned(),
+                position,
+                shard,
+                expected,
+                found: place.sequence,
+            });
+        }
+        *next = Some(place.sequence.next());
+    }
+    if count != header.frame_count {
+        let problem = Problem::Mismatch {
+            what: "number of frames",
+            value: u64::from(count),
+            expected: u64::from(header.frame_count),
+        };
+        return Err(unreadable(DecodeError::new(payload.len(), problem)));
+    }
+    Ok(())
+}
+
+/// The files that hold the journal from the checkpoint on, in order. A file that ends at the checkpoint is one of
+/// them: it is kept until the next one has its place, so that a missing file is always noticed.
+fn chain<F: File>(
+    found: Vec<FoundFile<F>>,
+    from: &ReplayFrom,
+    directory: &Path,
+) -> Result<Vec<RingFile<F>>, ReplayError> {
+    let mut files: Vec<(u64, RingFile<F>)> = Vec::new();
+    for FoundFile { path, number, file, length, header } in found {
+        let Some((header, base)) = header.and_then(|header| Some((header, header.base?))) else {
+            continue;
+        };
+        let ring_file = RingFile { path, file, number, bytes: header.bytes, base };
+        if ring_file.end() >= from.applied {
+            files.push((length, ring_file));
+        }
+    }
+    files.sort_by_key(|(_, file)| file.base);
+    let mut chain: Vec<RingFile<F>> = Vec::new();
+    for (length, file) in files {
+        let proof = Proof::FileHeader { path: file.path.clone() };
+        // The first file may begin before the checkpoint; each other one goes on where the one before ends.
+        let expected = chain.last().map_or(from.applied, RingFile::end);
+        if file.base > expected {
+            let position = expected;
+            return Err(ReplayError::Missing { directory: directory.to_owned(), position, proof });
+        }
+        if file.base < expected && !chain.is_empty() {
+            let positions = file.base..expected;
+            return Err(corrupt(damaged_part(file.path, 0..HEADER_PAGE_BYTES, positions, proof)));
+        }
+        if length < file.bytes && file.end() > from.applied {
+            let positions = file.position(length.max(HEADER_PAGE_BYTES))..file.end();
+            return Err(corrupt(damaged_part(file.path, length..file.bytes, positions, proof)));
+        }
+        chain.push(file);
+    }
+    if chain.is_empty() {
+        let proof = Proof::Recorded { durable_end: from.applied.max(from.proven) };
+        let position = from.applied;
+        return Err(ReplayError::Missing { directory: directory.to_owned(), position, proof });
+    }
+    Ok(chain)
+}
+
+/// Looks into files whose headers are damaged: a block of the part that is to be replayed proves that its file is
+/// needed, and that its header had been durable.
+fn find_needed<F: File>(unplaced: &[FoundFile<F>], from: &ReplayFrom) -> Result<(), ReplayError> {
+    for file in unplaced {
+        if let Some((byte, block)) = Evidence::in_unplaced(file, from.applied, &from.identity)? {
+            let path = file.path.clone();
+            let base = block.position.get().saturating_sub(byte - HEADER_PAGE_BYTES);
+            let positions = JournalPosition::new(base)..block.end();
+            let proof =
+                Proof::Block { path: path.clone(), position: block.position, durable_end: block.durable_end };
+            return Err(corrupt(damaged_part(path, 0..HEADER_PAGE_BYTES, positions, proof)));
+        }
+    }
+    Ok(())
+}
+
+fn damaged_part(path: PathBuf, bytes: Range<u64>, positions: Range<JournalPosition>, proof: Proof) -> Damage {
+    Damage { parts: vec![DamagedPart { path, bytes }], positions, proof }
+}
+
+fn corrupt(damage: Damage) -> ReplayError {
+    ReplayError::Corrupt(Box::new(damage))
+}

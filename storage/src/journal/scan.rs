@@ -1,0 +1,104 @@
+//! Looks through what lies behind the last good block for evidence: blocks that say how far the journal was durable.
+
+use std::path::Path;
+
+use weir_protocol::units::JournalPosition;
+
+use super::Identity;
+use super::block::BlockHeader;
+use super::error::Proof;
+use super::file::{FoundFile, HEADER_PAGE_BYTES, RingFile};
+use crate::disk::{BLOCK_BYTES, Context, DiskError, File};
+
+/// Bytes that are read at once.
+const WINDOW_BYTES: usize = 512 << 10;
+
+/// What was found behind the last good block.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    /// Where the last good block ends.
+    behind: JournalPosition,
+    /// The block that proves most.
+    pub(super) proof: Option<(JournalPosition, Proof)>,
+    /// The first block that does not lie right there.
+    pub(super) next: Option<JournalPosition>,
+    /// Where the last block ends.
+    pub(super) end: Option<JournalPosition>,
+}
+
+impl Evidence {
+    /// Nothing yet.
+    pub(super) const fn none(behind: JournalPosition) -> Self {
+        Self { behind, proof: None, next: None, end: None }
+    }
+
+    fn add(&mut self, header: &BlockHeader, path: &Path) {
+        if self.proof.as_ref().is_none_or(|(durable_end, _)| header.durable_end > *durable_end) {
+            let (position, durable_end) = (header.position, header.durable_end);
+            let proof = Proof::Block { path: path.to_owned(), position, durable_end };
+            self.proof = Some((durable_end, proof));
+        }
+        if header.position > self.behind && self.next.is_none_or(|next| header.position < next) {
+            self.next = Some(header.position);
+        }
+        self.end = self.end.max(Some(header.end()));
+    }
+
+    /// Looks at every page of a file from a position on. A header is enough: what it says was true when it was
+    /// written, whether or not its frames got to the disk.
+    pub(super) fn gather<F: File>(
+        &mut self,
+        file: &RingFile<F>,
+        from: JournalPosition,
+        identity: &Identity,
+    ) -> Result<(), DiskError> {
+        for_each_page(&file.file, file.byte(from), file.bytes, |byte, page| {
+            let position = file.position(byte);
+            if let Some(header) = BlockHeader::decode(page, identity, position) {
+                self.add(&header, &file.path);
+            }
+        })
+        .context("read", &file.path)
+    }
+
+    /// The first block of this journal and incarnation, at or behind `from`, in a file that does not say which part
+    /// of the journal it holds.
+    pub(super) fn in_unplaced<F: File>(
+        file: &FoundFile<F>,
+        from: JournalPosition,
+        identity: &Identity,
+    ) -> Result<Option<(u64, BlockHeader)>, DiskError> {
+        let mut found = None;
+        let end = file.length - file.length % BLOCK_BYTES;
+        for_each_page(&file.file, HEADER_PAGE_BYTES, end, |byte, page| {
+            let header = BlockHeader::decode_anywhere(page, identity);
+            if let Some(header) = header.filter(|header| found.is_none() && header.position >= from) {
+                found = Some((byte, header));
+            }
+        })
+        .context("read", &file.path)?;
+        Ok(found)
+    }
+}
+
+/// Shows each page between two bytes of a file.
+fn for_each_page<F: File>(
+    file: &F,
+    from: u64,
+    to: u64,
+    mut each: impl FnMut(u64, &[u8]),
+) -> std::io::Result<()> {
+    let page_bytes = usize::try_from(BLOCK_BYTES).expect("a page fits every memory");
+    let mut window = vec![0; WINDOW_BYTES];
+    let mut at = from;
+    while at < to {
+        let left = usize::try_from(to - at).unwrap_or(usize::MAX);
+        let (read, _) = window.split_at_mut(left.min(WINDOW_BYTES));
+        file.read_exact_at(read, at)?;
+        for page in read.chunks(page_bytes) {
+            each(at, page);
+            at += page.len() as u64;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! The state as bytes: what stands in the bodies of state files.
+//!
+//! ```text
+//! topics     = count u32 , topic definitions
+//! partitions = count u32 , partitions
+//! partition  = length u32 , topic id (16) , partition u32 , epoch u32 , log start u64 , end offset u64 ,
+//!              last append time i64 , producer count u32 , producers
+//! producer   = id u64 , epoch u32 , result count u32 , next sequence u64 , last offset u64 , results
+//! result     = base offset u64 , append time i64 , record count u32
+//! ```
+//!
+//! A partition's length covers what follows it, so that later versions may add fields behind the producers.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::BufMut;
+use weir_protocol::limits::UNACKED_BATCHES_MAX;
+use weir_protocol::read::Reader;
+use weir_protocol::units::{Epoch, PartitionId, PartitionKey, ProducerId, Timestamp, TopicId};
+use weir_protocol::write::Write;
+use weir_protocol::{DecodeError, Problem};
+
+use super::{AppendResult, PRODUCERS_PER_PARTITION_MAX, PartitionState, ProducerWindow, Producers};
+use crate::frame::TopicDefinition;
+
+/// Writes topics.
+pub(crate) fn encode_topics(topics: &BTreeMap<TopicId, TopicDefinition>, out: &mut Vec<u8>) {
+    out.put_count(topics.len());
+    for definition in topics.values() {
+        definition.encode(out);
+    }
+}
+
+/// Reads topics.
+pub(crate) fn decode_topics(bytes: &[u8]) -> Result<BTreeMap<TopicId, TopicDefinition>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut topics = BTreeMap::new();
+    for _ in 0..reader.count("topic count", 4)? {
+        let definition = TopicDefinition::decode(&mut reader)?;
+        topics.insert(definition.id, definition);
+    }
+    reader.finish()?;
+    Ok(topics)
+}
+
+/// Writes partitions.
+pub(crate) fn encode_partitions<'a>(
+    partitions: impl Iterator<Item = (PartitionKey, &'a PartitionState)>,
+    out: &mut Vec<u8>,
+) {
+    let count_at = out.len();
+    out.put_count(0);
+    let mut count = 0;
+    for (partition, state) in partitions {
+        let length_at = out.len();
+        out.put_count(0);
+        encode_partition(partition, state, out);
+        let length = out.len() - length_at - 4;
+        overwrite_count(out, length_at, length);
+        count += 1;
+    }
+    overwrite_count(out, count_at, count);
+}
+
+/// Reads partitions.
+pub(crate) fn decode_partitions(bytes: &[u8]) -> Result<BTreeMap<PartitionKey, PartitionState>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut partitions = BTreeMap::new();
+    for _ in 0..reader.count("partition count", 4 + PARTITION_BYTES_MIN)? {
+        let length = reader.count("partition length", 1)?;
+        let at = reader.position();
+        let mut fields = Reader::new(reader.take(length)?);
+        let (partition, state) = decode_partition(&mut fields).map_err(|error| error.shifted(at))?;
+        partitions.insert(partition, state);
+    }
+    reader.finish()?;
+    Ok(partitions)
+}
+
+fn overwrite_count(out: &mut [u8], at: usize, count: usize) {
+    let count = u32::try_from(count).expect("state is limited to 32 bits");
+    let place = out.get_mut(at..at + 4).expect("the place was left for it");
+    place.copy_from_slice(&count.to_le_bytes());
+}
+
+fn encode_partition(partition: PartitionKey, state: &PartitionState, out: &mut Vec<u8>) {
+    out.put_slice(&partition.topic.to_bytes());
+    out.put_u32_le(partition.partition.get());
+    out.put_u32_le(state.epoch.get());
+    out.put_u64_le(state.log_start.get());
+    out.put_u64_le(state.end_offset.get());
+    out.put_i64_le(state.last_append_time.as_micros());
+    out.put_count(state.producers.windows.len());
+    for (id, window) in &state.producers.windows {
+        out.put_u64_le(id.get());
+        out.put_u32_le(window.epoch.get());
+        out.put_count(window.results.len());
+        out.put_u64_le(window.next.get());
+        out.put_u64_le(window.last_offset.get());
+        for result in &window.results {
+            out.put_u64_le(result.base_offset.get());
+            out.put_i64_le(result.append_time.as_micros());
+            out.put_u32_le(result.record_count);
+        }
+    }
+}
+
+fn decode_partition(fields: &mut Reader<'_>) -> Result<(PartitionKey, PartitionState), DecodeError> {
+    let topic = TopicId::from_bytes(fields.bytes16()?);
+    let partition = PartitionKey { topic, partition: PartitionId::new(fields.u32()?) };
+    let epoch = Epoch::new(fields.u32()?);
+    let log_start = fields.offset()?;
+    let end_offset = fields.offset()?;
+    if log_start > end_offset {
+        let problem =
+            Problem::TooLarge { what: "log start offset", value: log_start.get(), max: end_offset.get() };
+        return Err(fields.error(problem));
+    }
+    let last_append_time = Timestamp::from_micros(fields.i64()?);
+    let producers = decode_producers(fields)?;
+    Ok((partition, PartitionState { epoch, log_start, end_offset, last_append_time, producers }))
+}
+
+fn decode_producers(fields: &mut Reader<'_>) -> Result<Producers, DecodeError> {
+    let count = bounded_count(fields, "producer count", PRODUCER_BYTES_MIN, PRODUCERS_PER_PARTITION_MAX)?;
+    let mut windows = BTreeMap::new();
+    for _ in 0..count {
+        let id = ProducerId::new(fields.u64()?);
+        let epoch = Epoch::new(fields.u32()?);
+        // The two numbers between the count and the results are no results.
+        let results = bounded_count(fields, "result count", 0, UNACKED_BATCHES_MAX)?;
+        let next = fields.sequence()?;
+        if results as u64 > next.get() {
+            let problem = Problem::TooLarge { what: "result count", value: results as u64, max: next.get() };
+            return Err(fields.error(problem));
+        }
+        let last_offset = fields.offset()?;
+        let results = (0..results).map(|_| decode_result(fields)).collect::<Result<VecDeque<_>, _>>()?;
+        windows.insert(id, ProducerWindow { epoch, next, last_offset, results });
+    }
+    Ok(Producers { windows })
+}
+
+fn decode_result(fields: &mut Reader<'_>) -> Result<AppendResult, DecodeError> {
+    let base_offset = fields.offset()?;
+    let append_time = Timestamp::from_micros(fields.i64()?);
+    Ok(AppendResult { base_offset, record_count: fields.u32()?, append_time })
+}
+
+/// A count that must fit the input and a limit of its own.
+fn bounded_count(
+    fields: &mut Reader<'_>,
+    what: &'static str,
+    item_len: usize,
+    max: usize,
+) -> Result<usize, DecodeError> {
+    let at = fields.position();
+    let count = fields.u32()? as usize;
+    let max = max.min(fields.remaining().checked_div(item_len).unwrap_or(max));
+    if count <= max {
+        return Ok(count);
+    }
+    Err(DecodeError::new(at, Problem::TooLarge { what, value: count as u64, max: max as u64 }))
+}
+
+/// Bytes of a partition without producers.
+const PARTITION_BYTES_MIN: usize = 16 + 4 + 4 + 8 + 8 + 8 + 4;
+/// Bytes of a producer without results.
+const PRODUCER_BYTES_MIN: usize = 8 + 4 + 4 + 8 + 8;

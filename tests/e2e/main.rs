@@ -1,0 +1,8 @@
+//! The real binary, black box: what a user sees of a broker, a client and the network between them.
+
+mod crash;
+mod data;
+mod errors;
+mod output;
+mod peers;
+mod shutdown;
