@@ -48,9 +48,10 @@ impl From<TransportChoice> for TransportProfile {
     }
 }
 
-/// The runtime of a client command: one thread for the client, beside the one that runs the command itself.
+/// The runtime of a client command: one thread for what goes on beside the command itself, such as printing receipts. The
+/// connection has a thread of its own.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_multi_thread().worker_threads(1).thread_name("weir-client").enable_all().build().map_err(
+    Builder::new_multi_thread().worker_threads(1).thread_name("weir-command").enable_all().build().map_err(
         |error| Failure::new(Exit::Failed, Code::File, format_args!("cannot start a thread: {error}")),
     )
 }

@@ -1,14 +1,27 @@
 //! Topics: make, change, delete, list, describe.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
+use weir_protocol::ErrorCode;
+use weir_protocol::limits::BATCH_BYTES_MAX_DEFAULT;
+use weir_protocol::message as wire;
+use weir_protocol::units::PartitionId;
 
-use crate::error::Error;
+use crate::client::ClientHandle;
+use crate::core::requests::Repeat;
+use crate::error::{Class, ClientCode, Error};
+use crate::message::system_time;
+use crate::net::shared::{Shared, expect};
 
-/// Administration of a broker.
+/// Administration of the broker a client is connected to.
+///
+/// Every call waits for the connection and the answer, at most 30 s.
 #[derive(Clone, Debug)]
-pub struct Admin {}
+pub struct Admin {
+    client: Arc<ClientHandle>,
+}
 
 /// A topic to be made.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,7 +88,7 @@ impl Default for TopicSettings {
             partitions: 1,
             retention_age: None,
             retention_bytes: None,
-            batch_bytes_max: weir_protocol::limits::BATCH_BYTES_MAX_DEFAULT,
+            batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
             explicit_partitions: false,
         }
     }
@@ -152,29 +165,203 @@ pub struct PartitionDescription {
     pub bytes: u64,
 }
 
+impl TopicSettings {
+    fn from_wire(settings: &wire::TopicSettings) -> Self {
+        Self {
+            partitions: settings.partitions,
+            retention_age: settings.retention_age_us.map(Duration::from_micros),
+            retention_bytes: settings.retention_bytes,
+            batch_bytes_max: settings.batch_bytes_max,
+            explicit_partitions: settings.explicit_partitions,
+        }
+    }
+
+    fn to_wire(self) -> wire::TopicSettings {
+        let micros = |age: Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        wire::TopicSettings {
+            partitions: self.partitions,
+            retention_age_us: self.retention_age.map(micros),
+            retention_bytes: self.retention_bytes,
+            batch_bytes_max: self.batch_bytes_max,
+            explicit_partitions: self.explicit_partitions,
+        }
+    }
+
+    /// The names of the settings in which `other` differs.
+    fn differences(&self, other: &Self) -> Vec<String> {
+        let differs = [
+            ("partitions", self.partitions != other.partitions),
+            ("retention_age", self.retention_age != other.retention_age),
+            ("retention_bytes", self.retention_bytes != other.retention_bytes),
+            ("batch_bytes_max", self.batch_bytes_max != other.batch_bytes_max),
+            ("explicit_partitions", self.explicit_partitions != other.explicit_partitions),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    fn changed(mut self, change: &TopicChange) -> Self {
+        self.partitions = change.partitions.unwrap_or(self.partitions);
+        self.retention_age = change.retention_age.unwrap_or(self.retention_age);
+        self.retention_bytes = change.retention_bytes.unwrap_or(self.retention_bytes);
+        self.batch_bytes_max = change.batch_bytes_max.unwrap_or(self.batch_bytes_max);
+        self
+    }
+}
+
+impl TopicInfo {
+    fn from_wire(info: wire::TopicInfo) -> Self {
+        Self {
+            name: info.name,
+            id: Uuid::from_bytes(info.id.to_bytes()),
+            created: system_time(info.created),
+            settings: TopicSettings::from_wire(&info.settings),
+        }
+    }
+}
+
 impl Admin {
+    pub(crate) const fn new(client: Arc<ClientHandle>) -> Self {
+        Self { client }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.client.shared
+    }
+
     /// Makes a topic.
-    pub async fn create_topic(&self, _spec: TopicSpec) -> Result<TopicInfo, Error> {
-        Err(Error::closed("client"))
+    ///
+    /// # Errors
+    /// `WEIR-2002` if there is one of that name, `WEIR-2003` and `WEIR-2004` if name or settings are not allowed,
+    /// `WEIR-1028` if the connection was lost before the answer came: then it may have been made.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion the topic may have been made.
+    pub async fn create_topic(&self, spec: TopicSpec) -> Result<TopicInfo, Error> {
+        let TopicSpec { name, settings } = spec;
+        let make = move |request| wire::CreateTopic { request, name, settings: settings.to_wire() };
+        let answer = self.shared().request(make, Repeat::Never).await?;
+        expect(&answer).map(TopicInfo::from_wire)
     }
-    /// Makes a topic unless it is there.
-    pub async fn ensure_topic(&self, _spec: TopicSpec) -> Result<Ensured, Error> {
-        Err(Error::closed("client"))
+
+    /// Makes a topic unless it is there already. One that is there is not changed.
+    ///
+    /// # Errors
+    /// As [`Admin::create_topic`], but for a topic that is there.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion the topic may have been made.
+    pub async fn ensure_topic(&self, spec: TopicSpec) -> Result<Ensured, Error> {
+        let (name, wanted) = (spec.name.clone(), spec.settings);
+        match self.create_topic(spec).await {
+            Ok(_) => Ok(Ensured::Created),
+            Err(error) if is_there(&error) => {
+                let there = TopicInfo::from_wire(topic(self.shared(), &name).await?);
+                let differences = wanted.differences(&there.settings);
+                Ok(if differences.is_empty() { Ensured::Unchanged } else { Ensured::Differs(differences) })
+            }
+            Err(error) => Err(error),
+        }
     }
-    /// Changes a topic's settings.
-    pub async fn alter_topic(&self, _name: &str, _change: TopicChange) -> Result<TopicInfo, Error> {
-        Err(Error::closed("client"))
+
+    /// Changes a topic's settings; what the change does not name stays.
+    ///
+    /// # Errors
+    /// `WEIR-2001` if there is no such topic, `WEIR-2004` if a setting is not allowed.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion the change may have been made.
+    pub async fn alter_topic(&self, name: &str, change: TopicChange) -> Result<TopicInfo, Error> {
+        let there = TopicSettings::from_wire(&topic(self.shared(), name).await?.settings);
+        let settings = there.changed(&change);
+        let name = name.to_owned();
+        let make = move |request| wire::AlterTopic { request, name, settings: settings.to_wire() };
+        let answer = self.shared().request(make, Repeat::Harmless).await?;
+        expect(&answer).map(TopicInfo::from_wire)
     }
+
     /// Deletes a topic and its records.
-    pub async fn delete_topic(&self, _name: &str) -> Result<(), Error> {
-        Err(Error::closed("client"))
+    ///
+    /// # Errors
+    /// `WEIR-2001` if there is no such topic, `WEIR-1028` if the connection was lost before the answer came: then it may
+    /// have been deleted.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion the topic may have been deleted.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        let name = name.to_owned();
+        let answer =
+            self.shared().request(move |request| wire::DeleteTopic { request, name }, Repeat::Never).await?;
+        expect::<wire::Done>(&answer).map(|_| ())
     }
+
     /// All topics, in order of name.
+    ///
+    /// # Errors
+    /// If the broker cannot be asked.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion nothing happened.
     pub async fn list_topics(&self) -> Result<Vec<TopicSummary>, Error> {
-        Err(Error::closed("client"))
+        let mut topics: Vec<TopicSummary> = Vec::new();
+        loop {
+            let after = topics.last().map(|topic| topic.name.clone()).unwrap_or_default();
+            let make = move |request| wire::ListTopics { request, after };
+            let answer = self.shared().request(make, Repeat::Harmless).await?;
+            let page: wire::TopicList = expect(&answer)?;
+            let is_last = !page.more || page.topics.is_empty();
+            topics.extend(page.topics.into_iter().map(TopicInfo::from_wire));
+            if is_last {
+                return Ok(topics);
+            }
+        }
     }
+
     /// A topic with all its partitions.
-    pub async fn describe_topic(&self, _name: &str) -> Result<TopicDescription, Error> {
-        Err(Error::closed("client"))
+    ///
+    /// # Errors
+    /// `WEIR-2001` if there is no such topic.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion nothing happened.
+    pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription, Error> {
+        let mut page = page(self.shared(), name, PartitionId::ZERO).await?;
+        let mut partitions: Vec<PartitionDescription> = Vec::new();
+        loop {
+            let count = page.partitions.len();
+            partitions.extend(page.partitions.iter().map(|info| PartitionDescription {
+                partition: info.partition.get(),
+                start_offset: info.start_offset.get(),
+                end_offset: info.end_offset.get(),
+                bytes: info.bytes,
+            }));
+            let next = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+            if count == 0 || next >= page.topic.settings.partitions {
+                break;
+            }
+            page = self::page(self.shared(), name, PartitionId::new(next)).await?;
+        }
+        let TopicInfo { name, id, created, settings } = TopicInfo::from_wire(page.topic);
+        Ok(TopicDescription { name, id, created, settings, partitions })
     }
+}
+
+/// Whether a topic that was to be made is there, or may be, because the answer was lost.
+fn is_there(error: &Error) -> bool {
+    let is_lost = error.class() == Class::OutcomeUnknown && error.code() == ClientCode::ConnectionLost.text();
+    error.broker_code() == Some(ErrorCode::TopicExists) || is_lost
+}
+
+async fn page(
+    shared: &Shared,
+    name: &str,
+    first_partition: PartitionId,
+) -> Result<wire::TopicDescription, Error> {
+    let name = name.to_owned();
+    let make = move |request| wire::DescribeTopic { request, name, first_partition };
+    expect(&shared.request(make, Repeat::Harmless).await?)
+}
+
+/// A topic, without its partitions.
+pub(crate) async fn topic(shared: &Shared, name: &str) -> Result<wire::TopicInfo, Error> {
+    Ok(page(shared, name, PartitionId::ZERO).await?.topic)
 }

@@ -1,149 +1,112 @@
-//! Consumer.
+//! The consumer: reads records, partition by partition in order.
 
-use std::num::NonZeroU32;
+mod builder;
+mod event;
+mod reading;
+
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use weir_protocol::units::PartitionId;
 
 use crate::checkpoint::Checkpoint;
 use crate::client::DrainReport;
 use crate::error::Error;
 use crate::message::Delivered;
+use crate::net::shared::lock;
 use crate::options::Start;
 use crate::watch::Watch;
 
-/// Chooses what a [`Consumer`] reads.
-#[derive(Clone, Debug)]
-pub struct ConsumerBuilder {}
+pub use builder::ConsumerBuilder;
+pub use event::{ConsumerEvent, ConsumerEvents, GapReason};
+use reading::Reading;
 
-impl ConsumerBuilder {
-    pub(crate) fn new(_topic: &str) -> Self {
-        Self {}
-    }
-    /// Only these partitions; all by default.
-    #[must_use]
-    pub fn partitions(self, _partitions: impl IntoIterator<Item = u32>) -> Self {
-        self
-    }
-    /// Where to start; `Latest` by default.
-    #[must_use]
-    pub fn start(self, _start: Start) -> Self {
-        self
-    }
-    /// How much is read ahead.
-    #[must_use]
-    pub fn credit(self, _messages: NonZeroU32, _bytes: usize) -> Self {
-        self
-    }
-    /// Starts reading, without an end.
-    pub async fn subscribe(self) -> Result<Consumer, Error> {
-        Err(Error::closed("client"))
-    }
-    /// Reads to the end seen at the start.
-    pub async fn read_to_end(self) -> Result<BoundedRead, Error> {
-        Err(Error::closed("client"))
-    }
-}
-
-/// Reads a topic. Never ends by itself and goes on after a lost connection.
+/// Reads records of a topic as they come, without an end.
+///
+/// The records of a partition come in order, each once. A connection that is lost comes back by itself, and reading goes on
+/// at the next record; [`Consumer::events`] tells. It ends only if nothing can be read any more: the topic was deleted, every
+/// partition failed, or the client was closed; the reason comes first.
 #[derive(Debug)]
-pub struct Consumer {}
+pub struct Consumer(Reading);
 
-/// Reads a topic up to the end seen at the start.
+/// Reads a topic up to the end that was seen at the start.
+///
+/// As a stream it ends there.
 #[derive(Debug)]
-pub struct BoundedRead {}
+pub struct BoundedRead(Reading);
 
-/// What happens to a consumer beside records.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum ConsumerEvent {
-    /// The connection was lost.
-    Reconnecting,
-    /// Reading goes on.
-    Reconnected,
-    /// Offsets that will not come.
-    Gap {
-        /// The partition.
-        partition: u32,
-        /// First missing offset.
-        from: u64,
-        /// The offset after the last missing one.
-        to: u64,
-        /// Why.
-        reason: GapReason,
-    },
-    /// So many events were not looked at in time and are gone.
-    Missed(u64),
-}
-
-/// Why offsets are missing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum GapReason {
-    /// Removed by retention or trimming.
-    Retention,
-    /// Damaged on disk.
-    Corrupt,
-    /// Records that do not count, such as duplicates.
-    Void,
-}
-
-/// The events of a consumer.
-#[derive(Debug)]
-pub struct ConsumerEvents {}
-
-impl ConsumerEvents {
-    /// The next event; `None` once the consumer is gone.
-    pub async fn recv(&mut self) -> Option<ConsumerEvent> {
-        None
-    }
-}
-
+/// What both kinds of reading have in common: written once, public on both.
 macro_rules! reads {
     ($name:ident) => {
         impl $name {
-            /// The next record.
+            /// The next record. Waits until there is one; `None` after the last.
+            ///
+            /// An error concerns one partition, which is not read any further, or everything; others go on.
+            ///
+            /// # Cancel safety
+            /// If dropped before completion no record is lost.
             pub async fn recv(&mut self) -> Option<Result<Delivered, Error>> {
-                None
+                self.0.recv().await
             }
-            /// Up to `max` records: as soon as there are some, or none after `wait`.
-            pub async fn recv_batch(
-                &mut self,
-                _max: usize,
-                _wait: Duration,
-            ) -> Result<Vec<Delivered>, Error> {
-                Err(Error::closed("client"))
+
+            /// Up to `max` records: those that are there, as soon as there is one; none if there is none within `wait`, or
+            /// at the end.
+            ///
+            /// # Errors
+            /// As in [`recv`](Self::recv). Records that came before the error have been returned before it.
+            ///
+            /// # Cancel safety
+            /// If dropped before completion no record is lost.
+            pub async fn recv_batch(&mut self, max: usize, wait: Duration) -> Result<Vec<Delivered>, Error> {
+                let mut records = Vec::new();
+                self.0.recv_into(&mut records, max, wait).await?;
+                Ok(records)
             }
-            /// As `recv_batch`, into a vector that is there already. Returns how many were added.
+
+            /// As [`recv_batch`](Self::recv_batch), into a vector whose memory is used again. Returns how many were added.
+            ///
+            /// # Errors
+            /// As in [`recv`](Self::recv).
+            ///
+            /// # Cancel safety
+            /// If dropped before completion no record is lost.
             pub async fn recv_into(
                 &mut self,
-                _records: &mut Vec<Delivered>,
-                _max: usize,
-                _wait: Duration,
+                records: &mut Vec<Delivered>,
+                max: usize,
+                wait: Duration,
             ) -> Result<usize, Error> {
-                Err(Error::closed("client"))
+                self.0.recv_into(records, max, wait).await
             }
-            /// What happens beside records.
+
+            /// What happens beside records, from now on.
+            #[must_use]
             pub fn events(&self) -> ConsumerEvents {
-                ConsumerEvents {}
+                self.0.events()
             }
-            /// Positions of all partitions after what was received.
+
+            /// The positions after what was received, of all partitions where that is known.
+            #[must_use]
             pub fn checkpoint(&self) -> Checkpoint {
-                Checkpoint::default()
+                self.0.checkpoint()
             }
-            /// Records of each partition that are there and have not been received.
+
+            /// How many records of each partition have not been received, as far as the broker has told; to be looked at or
+            /// watched.
+            #[must_use]
             pub fn lag(&self) -> Watch<Vec<(u32, u64)>> {
-                let (_, changes) = tokio::sync::watch::channel(());
-                Watch::new(std::sync::Arc::new(Vec::new), changes)
+                self.0.lag()
             }
         }
 
         impl Stream for $name {
             type Item = Result<Delivered, Error>;
-            fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-                Poll::Ready(None)
+
+            fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+                self.0.poll_next(context)
             }
         }
     };
@@ -154,22 +117,91 @@ reads!(BoundedRead);
 
 impl BoundedRead {
     /// Whether everything up to the end seen at the start was received.
+    #[must_use]
     pub fn is_finished(&self) -> bool {
-        true
+        self.0.is_complete()
     }
 }
 
 impl Consumer {
-    /// Moves to another position.
-    pub async fn seek(&mut self, _start: Start) -> Result<(), Error> {
-        Err(Error::closed("client"))
+    /// Moves to another position: one partition with [`Start::Offset`], else all that are read. What came before the move and
+    /// was not received is thrown away.
+    ///
+    /// An offset that the partition does not hold is an error of the next [`Consumer::recv`].
+    ///
+    /// # Errors
+    /// `WEIR-1027` if the partition is not among those that are read, or a checkpoint is of another topic.
+    ///
+    /// # Cancel safety
+    /// It does not wait, so it cannot be cancelled half-way.
+    #[expect(clippy::unused_async, reason = "a later version may wait for the broker's answer")]
+    pub async fn seek(&mut self, start: Start) -> Result<(), Error> {
+        self.0.seek(&start)
     }
-    /// Stops giving out records.
-    pub fn pause(&self) {}
-    /// Goes on.
-    pub fn resume(&self) {}
-    /// Ends reading.
+
+    /// Stops giving records out: [`Consumer::recv`] waits until [`Consumer::resume`]. What has been granted still comes, and
+    /// then the broker stops sending.
+    pub fn pause(&self) {
+        self.0.set_paused(true);
+    }
+
+    /// Goes on giving records out.
+    pub fn resume(&self) {
+        self.0.set_paused(false);
+    }
+
+    /// Ends reading. There is nothing to wait for: a plain reader owes the broker nothing.
+    ///
+    /// # Cancel safety
+    /// It does not wait, so it cannot be cancelled half-way.
+    #[expect(clippy::unused_async, reason = "readers with a group will wait for their acknowledgements")]
     pub async fn drain(self, _deadline: Duration) -> DrainReport {
         DrainReport::default()
+    }
+}
+
+impl Reading {
+    fn seek(&mut self, start: &Start) -> Result<(), Error> {
+        let partitions: Vec<PartitionId> = {
+            let state = lock(&self.shared.state);
+            state.machine.partitions().collect()
+        };
+        let starts = builder::starts(start, self.topic_id, &partitions)?;
+        self.discard();
+        let is_known = self
+            .shared
+            .with(|state| starts.iter().all(|(partition, start)| state.machine.seek(*partition, *start)));
+        self.shared.wake_lanes();
+        if is_known { Ok(()) } else { Err(Error::invalid("the partition is not among those that are read")) }
+    }
+
+    fn set_paused(&self, is_paused: bool) {
+        self.shared.with(|state| {
+            state.is_paused = is_paused;
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        });
+    }
+
+    fn events(&self) -> ConsumerEvents {
+        ConsumerEvents::new(self.shared.events.subscribe())
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let mut sum = Checkpoint::default();
+        for (partition, next) in self.positions() {
+            sum.merge(&Checkpoint::of(self.topic_id, partition.get(), next.get(), self.partition_epoch));
+        }
+        sum
+    }
+
+    fn lag(&self) -> Watch<Vec<(u32, u64)>> {
+        let shared = Arc::clone(&self.shared);
+        let changes = shared.lag.subscribe();
+        let read = move || {
+            lock(&shared.state).machine.lag().map(|(partition, lag)| (partition.get(), lag)).collect()
+        };
+        Watch::new(Arc::new(read), changes)
     }
 }

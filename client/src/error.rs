@@ -73,7 +73,7 @@ pub(crate) enum ClientCode {
 }
 
 impl ClientCode {
-    const fn text(self) -> &'static str {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Unreachable => "WEIR-1004",
             Self::Url => "WEIR-1021",

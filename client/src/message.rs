@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use weir_protocol::batch::Record;
 use weir_protocol::units::{Durability, Epoch, Timestamp, TopicId};
 
 use crate::checkpoint::Checkpoint;
@@ -145,6 +146,23 @@ impl Deref for Delivered {
 
     fn deref(&self) -> &Message {
         &self.message
+    }
+}
+
+/// A record as a message, made at this moment.
+pub(crate) fn from_record(record: Record, created: SystemTime) -> Message {
+    let headers = if record.headers.count() == 0 {
+        Vec::new()
+    } else {
+        record.headers.iter().map(|header| (header.key, header.value)).collect()
+    };
+    Message {
+        key: record.key,
+        value: record.value,
+        headers,
+        idempotency_key: None,
+        partition: None,
+        create_time: Some(created),
     }
 }
 

@@ -1,156 +1,426 @@
-//! Producer.
+//! The producer: takes messages, gives receipts.
 
-use std::marker::PhantomData;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+mod builder;
+mod permit;
+mod sink;
 
-use futures_sink::Sink;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use crate::client::DrainReport;
-use crate::delivery::Delivery;
-use crate::error::{BatchError, Error, Pressure, SendError, TryEnqueueError};
-use crate::message::{Message, Receipt};
-use crate::options::{Compression, Durability, Retry};
+use weir_protocol::batch::{RecordInput, TableRow};
+use weir_protocol::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use weir_protocol::partitioner::routing_hash;
+use weir_protocol::units::PartitionId;
+
+use crate::client::{ClientHandle, DrainReport};
+use crate::core::fingerprint::fingerprint;
+use crate::core::producer::{LaneId, PushError, Routing, Why};
+use crate::core::time::Mono;
+use crate::delivery::{BatchCell, Delivery};
+use crate::error::{
+    BatchError, BlockedBy, ClientCode, Error, Pressure, SendError, SendFailure, TryEnqueueError,
+};
+use crate::message::{Message, Receipt, timestamp};
+use crate::net::publish::{ProducerShared, State};
+use crate::net::shared::lock;
 use crate::watch::Watch;
 
-/// Chooses how a [`Producer`] works.
-#[derive(Debug)]
-pub struct ProducerBuilder {}
+pub use builder::ProducerBuilder;
+pub use permit::Permit;
+use permit::Reservation;
+pub use sink::ProducerSink;
 
-impl ProducerBuilder {
-    pub(crate) fn new(_topic: &str) -> Self {
-        Self {}
-    }
-    /// Least time a batch waits for more records; none by default.
-    #[must_use]
-    pub fn linger(self, _time: Duration) -> Self {
-        self
-    }
-    /// Largest batch. 256 KiB and 65,536 messages by default.
-    #[must_use]
-    pub fn max_batch(self, _bytes: usize, _messages: usize) -> Self {
-        self
-    }
-    /// Bound on what has no result. 32 MiB and 500,000 messages by default.
-    #[must_use]
-    pub fn max_in_flight(self, _bytes: usize, _messages: usize) -> Self {
-        self
-    }
-    /// What a receipt shall promise. `Durable` by default.
-    #[must_use]
-    pub fn durability(self, _durability: Durability) -> Self {
-        self
-    }
-    /// Compression of batches. None by default.
-    #[must_use]
-    pub fn compression(self, _compression: Compression) -> Self {
-        self
-    }
-    /// Longest time from taking a message to its result. 2 min by default.
-    #[must_use]
-    pub fn delivery_timeout(self, _time: Duration) -> Self {
-        self
-    }
-    /// Called with each message that failed and whose `Delivery` had been dropped.
-    #[must_use]
-    pub fn on_failure(self, _report: impl Fn(SendError) + Send + Sync + 'static) -> Self {
-        self
-    }
-    /// When to send again what the broker could not take.
-    #[must_use]
-    pub fn retry(self, _retry: Retry) -> Self {
-        self
-    }
-    /// Makes it.
-    pub async fn build(self) -> Result<Producer, Error> {
-        Err(Error::closed("client"))
+/// Headers that are put into a batch without an allocation.
+const HEADERS_ON_STACK: usize = 8;
+
+/// Sends messages to one topic. Clones are the same producer.
+///
+/// Messages with the same key, and messages for the same partition, are stored in the order in which they were taken, also
+/// across retries and reconnects. When the last clone is dropped, what was taken is still delivered, as long as the process
+/// runs; [`Producer::close`] waits for it.
+#[derive(Clone, Debug)]
+pub struct Producer(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<ProducerShared>,
+    /// Keeps the connection.
+    _client: Arc<ClientHandle>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
     }
 }
 
-/// Sends messages to a topic. Clones are the same producer.
-#[derive(Clone, Debug)]
-pub struct Producer {}
+/// A message that was not taken, and why.
+enum Refused {
+    Full,
+    Failed(Error, SendFailure),
+    Ended(Why),
+}
 
 impl Producer {
+    fn new(shared: Arc<ProducerShared>, client: Arc<ClientHandle>) -> Self {
+        Self(Arc::new(Handle { shared, _client: client }))
+    }
+
+    fn shared(&self) -> &Arc<ProducerShared> {
+        &self.0.shared
+    }
+
     /// Sends a message and waits for its receipt.
+    ///
+    /// Waits for room, as [`Producer::enqueue`] does, and then until the broker has stored the message as durably as the
+    /// producer was built to ask. It is sent at once if its partition has nothing under way.
+    ///
+    /// # Errors
+    /// The message comes back in the error, with the reason, unless it may be stored: then
+    /// [`SendError::is_outcome_unknown`] says so.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion, the message either never left, or is delivered all the same; if it then fails,
+    /// `on_failure` is told.
     pub async fn send(&self, message: Message) -> Result<Receipt, SendError> {
-        Err(SendError::closed(Some(message)))
+        self.enqueue(message).await?.await
     }
-    /// Waits for room only.
+
+    /// Takes a message as soon as there is room for it. The [`Delivery`] returned is its receipt to come.
+    ///
+    /// Waits in order of arrival while the bound on what is in flight is reached, at most for the delivery time-out.
+    ///
+    /// # Errors
+    /// If the message cannot be sent at all, the producer was closed, the breaker is open, or there was no room in time. The
+    /// message comes back in the error.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion the message was not taken, and others get its place in the queue.
     pub async fn enqueue(&self, message: Message) -> Result<Delivery, SendError> {
-        Err(SendError::closed(Some(message)))
-    }
-    /// Does not wait.
-    pub fn try_enqueue(&self, message: Message) -> Result<Delivery, TryEnqueueError> {
-        Err(TryEnqueueError::Failed(SendError::closed(Some(message))))
-    }
-    /// Waits for room for one message of so many bytes.
-    pub async fn reserve(&self, _bytes: usize) -> Result<Permit<'_>, SendError> {
-        Err(SendError::closed(None))
-    }
-    /// Sends all and waits for all receipts.
-    pub async fn send_all(&self, _batch: Vec<Message>) -> Result<Vec<Receipt>, BatchError> {
-        Err(BatchError { accepted: Vec::new(), failed: Vec::new() })
-    }
-    /// As a sink.
-    pub fn sink(&self) -> ProducerSink {
-        ProducerSink {}
-    }
-    /// How full it is.
-    pub fn pressure(&self) -> Pressure {
-        Pressure {
-            in_flight_messages: 0,
-            in_flight_bytes: 0,
-            waiting_callers: 0,
-            server_credit_bytes: 0,
-            blocked_by: None,
-            blocked_for: Duration::ZERO,
+        match self.place(&message, None) {
+            Ok(delivery) => Ok(delivery),
+            Err(Refused::Full) => {
+                let waiting = Reservation::new(self.shared(), message.size());
+                match waiting.granted().await {
+                    Ok(reservation) => Ok(self.place_reserved(message, reservation)?),
+                    Err(error) => Err(SendError { message: Some(Box::new(message)), ..error }),
+                }
+            }
+            Err(refused) => Err(self.send_error(refused, message)),
         }
     }
-    /// How full it is, to watch.
+
+    /// Takes a message if there is room now.
+    ///
+    /// # Errors
+    /// [`TryEnqueueError::Full`] with the message and what stands in the way; [`TryEnqueueError::Failed`] if it cannot be
+    /// sent at all.
+    pub fn try_enqueue(&self, message: Message) -> Result<Delivery, TryEnqueueError> {
+        match self.place(&message, None) {
+            Ok(delivery) => Ok(delivery),
+            Err(Refused::Full) => Err(TryEnqueueError::Full(Box::new(message), self.pressure())),
+            Err(refused) => Err(TryEnqueueError::Failed(self.send_error(refused, message))),
+        }
+    }
+
+    /// Waits for room for one message of about so many bytes; [`Permit::send`] then takes it without waiting.
+    ///
+    /// # Errors
+    /// As [`Producer::enqueue`], without a message.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion nothing was reserved, and others get its place in the queue.
+    pub async fn reserve(&self, bytes: usize) -> Result<Permit<'_>, SendError> {
+        let reservation = Reservation::new(self.shared(), bytes).granted().await?;
+        Ok(Permit::new(self, reservation))
+    }
+
+    /// Sends messages and waits for all their receipts, which come in the order of the input.
+    ///
+    /// # Errors
+    /// What was stored and what was not, if anything was not.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion, messages that were taken are delivered all the same; failures go to `on_failure`.
+    pub async fn send_all(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, BatchError> {
+        let mut deliveries = Vec::with_capacity(messages.len());
+        for message in messages {
+            deliveries.push(self.enqueue(message).await.unwrap_or_else(Delivery::failed));
+        }
+        let mut accepted = Vec::with_capacity(deliveries.len());
+        let mut failed = Vec::new();
+        for delivery in deliveries {
+            match delivery.await {
+                Ok(receipt) => accepted.push(receipt),
+                Err(error) => failed.push(error),
+            }
+        }
+        if failed.is_empty() { Ok(accepted) } else { Err(BatchError { accepted, failed }) }
+    }
+
+    /// The producer as a sink.
+    #[must_use]
+    pub fn sink(&self) -> ProducerSink {
+        ProducerSink::new(self.clone())
+    }
+
+    /// How full the producer is, and why it waits, if it does.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        pressure(self.shared())
+    }
+
+    /// How full the producer is, to be watched. It changes when batches get their results.
+    #[must_use]
     pub fn pressure_changes(&self) -> Watch<Pressure> {
-        let (_, changes) = tokio::sync::watch::channel(());
-        let own = self.clone();
-        Watch::new(std::sync::Arc::new(move || own.pressure()), changes)
+        let shared = Arc::clone(self.shared());
+        let changes = shared.pressure.subscribe();
+        Watch::new(Arc::new(move || pressure(&shared)), changes)
     }
-    /// Waits until everything taken so far has its result.
+
+    /// Waits until everything taken so far has its result. What lingers is sent at once.
+    ///
+    /// # Errors
+    /// The last failure, without its message, if anything failed meanwhile.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion nothing changes.
     pub async fn flush(&self) -> Result<(), SendError> {
-        Err(SendError::closed(None))
+        let shared = self.shared();
+        let (mark, failed) = shared.with(|state, _| (state.machine.flush(), state.failed));
+        shared.resolved_below(mark).await;
+        let state = lock(&shared.state);
+        match &state.last_failure {
+            Some((error, reason)) if state.failed > failed => {
+                Err(SendError::new(error.clone(), None, reason.clone()))
+            }
+            _ => Ok(()),
+        }
     }
-    /// Takes no more, waits for the results, at most so long.
-    pub async fn close(self, _deadline: Duration) -> DrainReport {
-        DrainReport::default()
+
+    /// Takes no more messages, waits for the results of those it took, at most so long, and reports. All clones are closed.
+    ///
+    /// Messages without a result when the time is up are handed back in the report.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion the producer is closed all the same, and goes on delivering; failures go to `on_failure`.
+    pub async fn close(self, deadline: Duration) -> DrainReport {
+        close(self.shared(), deadline).await
+    }
+
+    /// Puts a message into its batch. `reserved` is the room it has been given already.
+    fn place(&self, message: &Message, reserved: Option<u64>) -> Result<Delivery, Refused> {
+        let shared = self.shared();
+        if let Some(error) = shared.client.circuit_error() {
+            let retry_after = error.retry_after().unwrap_or_default();
+            return Err(Refused::Failed(error, SendFailure::CircuitOpen { retry_after }));
+        }
+        let (routing, row) = check(message, shared.record_bytes_max)?;
+        let created = timestamp(message.create_time.unwrap_or_else(SystemTime::now));
+        let record = RecordInput {
+            create_time: created,
+            key: message.key.as_deref(),
+            value: message.value.as_deref(),
+            headers: &[],
+            row,
+        };
+        let placing = Placing { shared, routing, size: message.size(), reserved };
+        match message.headers.len() {
+            0 => placing.push(&record),
+            count @ 1..=HEADERS_ON_STACK => {
+                let mut headers: [(&str, Option<&[u8]>); HEADERS_ON_STACK] = Default::default();
+                for (slot, entry) in headers.iter_mut().zip(&message.headers) {
+                    let (name, value) = entry;
+                    *slot = (name.as_str(), value.as_deref());
+                }
+                let (headers, _) = headers.split_at(count);
+                placing.push(&RecordInput { headers, ..record })
+            }
+            _ => {
+                let headers: Vec<(&str, Option<&[u8]>)> =
+                    message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+                placing.push(&RecordInput { headers: &headers, ..record })
+            }
+        }
+    }
+
+    fn place_reserved(&self, message: Message, mut reservation: Reservation) -> Result<Delivery, SendError> {
+        let cost = reservation.cost();
+        match self.place(&message, Some(cost)) {
+            Ok(delivery) => {
+                reservation.used();
+                Ok(delivery)
+            }
+            Err(refused) => Err(self.send_error(refused, message)),
+        }
+    }
+
+    fn send_error(&self, refused: Refused, message: Message) -> SendError {
+        match refused {
+            Refused::Full => SendError::new(
+                Error::client(ClientCode::Timeout, "no room"),
+                Some(message),
+                SendFailure::Other,
+            ),
+            Refused::Failed(error, reason) => SendError::new(error, Some(message), reason),
+            Refused::Ended(why) => self.shared().closed_error(&why, Some(message)),
+        }
     }
 }
 
-/// Room for one message.
-#[derive(Debug)]
-pub struct Permit<'a>(PhantomData<&'a Producer>);
+/// What a message must be, whatever the topic; and how it finds its partition.
+fn check(message: &Message, record_bytes_max: usize) -> Result<(Routing, TableRow<'_>), Refused> {
+    if message.size() > record_bytes_max {
+        return Err(too_large(message.size(), record_bytes_max));
+    }
+    let mut row = TableRow::default();
+    let routing_key = message.key.as_deref().or(message.idempotency_key.as_deref());
+    let hash = routing_key.map(routing_hash);
+    if let Some(key) = message.idempotency_key.as_deref() {
+        if !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
+            let text =
+                format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, not {}", key.len());
+            return Err(Refused::Failed(Error::invalid(text), SendFailure::Other));
+        }
+        let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+        row.idempotency_key = Some(key);
+        row.routing_hash = hash.unwrap_or(0);
+        row.fingerprint = fingerprint(routing_key, message.value.as_deref(), headers);
+    }
+    let routing = match (message.partition, hash) {
+        (Some(partition), _) => Routing::Partition(PartitionId::new(partition)),
+        (None, Some(hash)) => Routing::Hash(hash),
+        (None, None) => Routing::Any,
+    };
+    Ok((routing, row))
+}
 
-impl Permit<'_> {
-    /// Uses it.
-    pub fn send(self, _message: Message) -> Delivery {
-        Delivery {}
+fn too_large(bytes: usize, limit: usize) -> Refused {
+    let text = format!("a message of {bytes} bytes exceeds the limit of {limit} bytes");
+    Refused::Failed(Error::client(ClientCode::TooLarge, text), SendFailure::TooLarge { limit })
+}
+
+/// A record on its way into a batch.
+struct Placing<'a> {
+    shared: &'a ProducerShared,
+    routing: Routing,
+    size: usize,
+    reserved: Option<u64>,
+}
+
+impl Placing<'_> {
+    fn push(&self, record: &RecordInput<'_>) -> Result<Delivery, Refused> {
+        let mut wakes = [None, None];
+        let result = {
+            let mut state = lock(&self.shared.state);
+            let state = &mut *state;
+            if let Some(why) = &state.closing {
+                return Err(Refused::Ended(why.clone()));
+            }
+            let cost = state.machine.window.cost(self.size);
+            match self.reserved {
+                Some(reserved) if reserved != cost => state.machine.window.adjust(reserved, cost),
+                Some(_) => {}
+                None if state.machine.window.try_reserve(cost) => {}
+                None => return Err(Refused::Full),
+            }
+            let result = self.push_locked(state, record, cost, &mut wakes);
+            if result.is_err() {
+                match self.reserved {
+                    // The reservation gives back what it took.
+                    Some(reserved) => state.machine.window.adjust(cost, reserved),
+                    None => state.machine.window.release(cost, 1),
+                }
+            }
+            result
+        };
+        wakes.into_iter().flatten().for_each(|lane| self.shared.wake_lane(lane));
+        result
+    }
+
+    fn push_locked(
+        &self,
+        state: &mut State,
+        record: &RecordInput<'_>,
+        cost: u64,
+        wakes: &mut [Option<LaneId>; 2],
+    ) -> Result<Delivery, Refused> {
+        let [closed, filled] = wakes;
+        loop {
+            let partition = state.machine.route(self.routing).map_err(|error| self.refused(error))?;
+            match state.machine.push(partition, record, cost) {
+                Ok(pushed) => {
+                    *filled = pushed.wake;
+                    return Ok(Delivery::new(Arc::clone(pushed.ticket), pushed.index));
+                }
+                Err(PushError::Closed { wake }) => *closed = closed.or(wake),
+                Err(PushError::NeedsBatch { bytes_max, expected }) => {
+                    let buffer = self.shared.buffer(expected.max(2 * self.size));
+                    let cell = BatchCell::new(Arc::clone(&self.shared.on_failure));
+                    let now: Mono = self.shared.client.now();
+                    state.machine.open_batch(partition, bytes_max, buffer, cell, now);
+                    self.shared.arm(state);
+                }
+                Err(error) => return Err(self.refused(error)),
+            }
+        }
+    }
+
+    fn refused(&self, error: PushError) -> Refused {
+        match error {
+            PushError::TooLarge { bytes, max } => too_large(bytes, max),
+            PushError::TooManyHeaders { max } => Refused::Failed(
+                Error::invalid(format!("a message has at most {max} headers")),
+                SendFailure::Other,
+            ),
+            PushError::NoPartition => {
+                let text = format!("topic '{}' has no such partition", self.shared.topic);
+                let error = Error::broker(weir_protocol::ErrorCode::PartitionNotFound, text);
+                Refused::Failed(error, SendFailure::Other)
+            }
+            PushError::NeedsBatch { .. } | PushError::Closed { .. } => Refused::Full,
+        }
     }
 }
 
-/// A producer as a sink.
-#[derive(Debug)]
-pub struct ProducerSink {}
+fn pressure(shared: &ProducerShared) -> Pressure {
+    let is_circuit_open = shared.client.circuit_error().is_some();
+    let now = shared.client.now();
+    let state = lock(&shared.state);
+    let blocked = state.machine.blocked();
+    let window = &state.machine.window;
+    Pressure {
+        in_flight_messages: window.messages(),
+        in_flight_bytes: window.bytes(),
+        waiting_callers: u32::try_from(window.waiting()).unwrap_or(u32::MAX),
+        server_credit_bytes: state.machine.credit(),
+        blocked_by: blocked.map(|(cause, _)| match cause {
+            BlockedBy::Disconnected if is_circuit_open => BlockedBy::CircuitOpen,
+            other => other,
+        }),
+        blocked_for: blocked.map_or(Duration::ZERO, |(_, since)| now.since(since)),
+    }
+}
 
-impl Sink<Message> for ProducerSink {
-    type Error = SendError;
-    fn poll_ready(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        Poll::Ready(Ok(()))
+/// Closes a producer and waits for its results, at most so long.
+pub(crate) async fn close(shared: &ProducerShared, deadline: Duration) -> DrainReport {
+    let until = shared.client.now().after(deadline);
+    shared.close();
+    let mark = shared.with(|state, _| state.machine.flush());
+    let timed_out = tokio::select! {
+        () = shared.resolved_below(mark) => false,
+        () = shared.client.sleep_until(until) => true,
+    };
+    if timed_out {
+        shared.with(|state, _| state.undelivered = Some(Vec::new()));
     }
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
-        Err(SendError::closed(Some(message)))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        Poll::Ready(Ok(()))
+    shared.end(&Why::Closed);
+    let mut state = lock(&shared.state);
+    DrainReport {
+        delivered: state.delivered,
+        failed: state.failed,
+        undelivered: state.undelivered.take().unwrap_or_default(),
+        acks_flushed: 0,
+        timed_out,
     }
 }

@@ -17,7 +17,7 @@ mod codec;
 mod state_file;
 
 pub(crate) use codec::ManifestError;
-pub(crate) use state_file::{load, state_id_of_name, state_name, write_parts};
+pub(crate) use state_file::{LoadError, load, state_id_of_name, state_name, write_parts};
 
 /// Places of the parts of a data directory.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Paths {
 }
 
 /// Names of the slots' files.
-pub(crate) const SLOT_NAMES: [&str; 2] = ["manifest-0", "manifest-1"];
+const SLOT_NAMES: [&str; 2] = ["manifest-0", "manifest-1"];
 
 /// A part of the state that is written as a whole.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -117,6 +117,16 @@ pub(crate) struct Manifest {
     pub(crate) retired_states: BTreeSet<u64>,
 }
 
+impl Found {
+    /// The manifest, if there is one.
+    pub(crate) fn manifest(&self) -> Option<&Manifest> {
+        match self {
+            Self::Manifest(manifest) => Some(manifest),
+            Self::Missing | Self::Damaged => None,
+        }
+    }
+}
+
 impl Manifest {
     /// Numbers of the state files it names.
     pub(crate) fn state_files(&self) -> BTreeSet<u64> {
@@ -134,6 +144,9 @@ struct Slot {
     segments: BTreeSet<SegmentId>,
     /// The state files that a manifest in it may name.
     states: BTreeSet<u64>,
+    /// Whether this process wrote the file last, and without a failure. Of any other file it is not known what a
+    /// failed sync has made of it: another takes its place.
+    is_sound: bool,
 }
 
 /// The two slots.
@@ -165,11 +178,19 @@ impl<D: Disk> Slots<D> {
                 applied: manifest.applied,
                 segments: manifest.segments.keys().copied().collect(),
                 states: manifest.state_files(),
+                is_sound: false,
             },
             Some(Found::Missing | Found::Damaged) | None => Slot::default(),
         });
         let next_generation = slots.iter().map(|slot| slot.generation).max().unwrap_or(0) + 1;
         Self { disk, paths, slots, next_generation }
+    }
+
+    /// Lets manifests above a generation be overwritten first: something that they name is damaged.
+    pub(crate) fn distrust_above(&mut self, generation: u64) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.generation > generation) {
+            slot.generation = 0;
+        }
     }
 
     /// Writes a manifest to the older slot and makes it durable. Sets its generation.
@@ -184,12 +205,18 @@ impl<D: Disk> Slots<D> {
         let slot = self.slots.get_mut(index).expect("there are two slots");
         slot.segments.extend(manifest.segments.keys());
         slot.states.extend(manifest.state_files());
-        write_slot(&self.disk, &path, &manifest.encode())?;
+        let bytes = manifest.encode();
+        if std::mem::take(&mut slot.is_sound) {
+            overwrite(&self.disk, &path, &bytes)?;
+        } else {
+            replace(&self.disk, &path, &bytes)?;
+        }
         *slot = Slot {
             generation: manifest.generation,
             applied: manifest.applied,
             segments: manifest.segments.keys().copied().collect(),
             states: manifest.state_files(),
+            is_sound: true,
         };
         Ok(())
     }
@@ -211,22 +238,36 @@ impl<D: Disk> Slots<D> {
     }
 }
 
-fn write_slot<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-    let (file, is_new) = match disk.open(path, Mode::Write) {
-        Ok(file) => (file, false),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            (disk.create(path, Mode::Write, 0).context("make", path)?, true)
-        }
-        Err(error) => return Err(error).context("open", path),
-    };
+/// Writes over a sound file. If that is torn, the other slot is whole.
+fn overwrite<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let file = disk.open(path, Mode::Write).context("open", path)?;
     // What a longer manifest left behind the end is never looked at.
     file.write_all_at(&[IoSlice::new(bytes)], 0).context("write", path)?;
-    file.sync_data().context("sync", path)?;
-    if is_new {
-        let root = path.parent().expect("slots lie in the data directory");
-        disk.sync_directory(root).context("sync", root)?;
+    file.sync_data().context("sync", path)
+}
+
+/// Puts a fresh file in the place of one that may be missing or unsound.
+fn replace<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let unfinished = path.with_extension(UNFINISHED_EXTENSION);
+    match disk.remove(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).context("remove", &unfinished);
+        }
+        Ok(()) | Err(_) => {}
     }
-    Ok(())
+    let file = disk.create(&unfinished, Mode::Write, 0).context("make", &unfinished)?;
+    file.write_all_at(&[IoSlice::new(bytes)], 0).context("write", &unfinished)?;
+    file.sync_data().context("sync", &unfinished)?;
+    disk.rename(&unfinished, path).context("rename", &unfinished)?;
+    let root = path.parent().expect("slots lie in the data directory");
+    disk.sync_directory(root).context("sync", root)
+}
+
+/// Whether a file of the data directory is a slot, or one that is being made.
+pub(crate) fn is_slot_name(name: &str) -> bool {
+    let name =
+        name.strip_suffix(UNFINISHED_EXTENSION).and_then(|name| name.strip_suffix('.')).unwrap_or(name);
+    SLOT_NAMES.contains(&name)
 }
 
 /// Reads a slot from the medium: what the system caches may be what it failed to write.
@@ -249,6 +290,8 @@ pub(crate) fn read_slot<D: Disk>(disk: &D, path: &Path) -> Result<Found, Manifes
 
 /// Longest manifest that is believed: ten million segments.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+
+const UNFINISHED_EXTENSION: &str = "new";
 
 #[cfg(test)]
 mod tests;

@@ -24,12 +24,12 @@ mod walk;
 mod writer;
 
 pub(crate) use directory::{SegmentFile, rebuild};
-pub(crate) use index::{Index, IndexBuilder, IndexEntry};
+pub(crate) use index::Index;
 pub(crate) use walk::{Step, Walk, batch_length, walk_sections};
-pub(crate) use writer::{SegmentPlan, SegmentWriter, WrittenSegment, discard};
+pub(crate) use writer::{SegmentPlan, SegmentWriter, WrittenSegment};
 
 /// Distance of two entries of an index: what has to be read to find a batch.
-pub(crate) const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
+const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
 
 /// Which segment of which node a file is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,8 +83,7 @@ impl Run {
 
 /// Why a sealed file cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SegmentError {
+pub(crate) enum SegmentError {
     /// Its bytes are not what was written.
     #[error("{} is damaged: {what} at bytes {}..{}", path.display(), bytes.start, bytes.end)]
     Damaged {

@@ -125,7 +125,10 @@ impl NodeState {
     }
 
     /// The partitions of one virtual shard, in order.
-    pub fn partitions_in(&self, shard: VirtualShard) -> impl Iterator<Item = (PartitionKey, &PartitionState)> {
+    pub fn partitions_in(
+        &self,
+        shard: VirtualShard,
+    ) -> impl Iterator<Item = (PartitionKey, &PartitionState)> {
         let all = self.partitions.iter().map(|(partition, state)| (*partition, state));
         all.filter(move |(partition, _)| virtual_shard_of(*partition) == shard)
     }

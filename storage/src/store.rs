@@ -16,7 +16,7 @@ mod verify;
 pub use flusher::{FlushError, Flushed, Flusher, Maintained};
 pub use open::{OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict, open};
 pub use reader::{Chunk, ReadError, Reader};
-pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyError, VerifyReport, verify};
+pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyReport, verify};
 
 /// Sizes that decide how batches are laid out in segments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -175,6 +175,11 @@ impl Node {
         self.going_away = true;
     }
 
+    /// Whether more has come than memory was set aside for: publish lanes should not be read.
+    pub const fn is_over(&self) -> bool {
+        self.ingest.is_over()
+    }
+
     /// Whether everything that was taken has been answered.
     pub fn is_quiet(&self) -> bool {
         self.publishing.pending() == 0

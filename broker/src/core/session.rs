@@ -129,6 +129,11 @@ impl Session {
         actions.events.push(Event::Disconnected(self.connection));
     }
 
+    /// Whether batches come on a stream.
+    pub fn is_publish_lane(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|stream| matches!(stream.role, Role::Publish(_)))
+    }
+
     /// The node lets a publish lane send more. Gives the frame that tells the peer.
     pub fn grant(&mut self, stream: StreamId, limit_bytes: u64) -> Option<Bytes> {
         let Role::Publish(credit) = &mut self.streams.get_mut(&stream)?.role else { return None };

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use weir_protocol::units::PartitionKey;
 use weir_storage::disk::Disk;
-use weir_storage::reader::{ReadError, Reader};
+use weir_storage::store::{ReadError, Reader};
 
 use crate::core::event::ColdWant;
 use crate::core::{ColdAnswer, ColdRead, ColdResult};
@@ -100,7 +100,7 @@ fn perform<D: Disk>(reader: &Reader<D>, read: &ColdRead) -> ColdResult {
     };
     result.unwrap_or_else(|error| match error {
         ReadError::OutOfRange { start, .. } => ColdResult::Trimmed { log_start: start },
-        ReadError::NotFlushed { .. } => ColdResult::NotFlushed,
+        ReadError::NotFlushed => ColdResult::NotFlushed,
         ReadError::Corrupt { from, to, .. } => {
             tracing::error!(partition = %read.key, %from, %to, "stored records are damaged");
             ColdResult::Corrupt { from, to }

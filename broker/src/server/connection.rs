@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weir_protocol::ErrorCode;
@@ -50,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) pool: BufferPool,
     /// The way to the node.
     pub(crate) node: Sender<ToNode>,
+    /// Whether there is memory for more batches.
+    pub(crate) gate: watch::Receiver<bool>,
     /// Figures.
     pub(crate) metrics: Arc<Metrics>,
     /// Cancelled when the broker stops taking work.
@@ -163,8 +165,12 @@ impl Peer {
     async fn hear(self: Rc<Self>, stream: StreamId, mut receive: RecvStream, outbox: Rc<Outbox>) {
         let mut pieces: Vec<Bytes> = vec![Bytes::new(); PIECES];
         let mut actions = SessionActions::default();
+        let mut gate = self.context.gate.clone();
         loop {
             outbox.room().await;
+            if self.session.borrow().is_publish_lane(stream) && gate.wait_for(|open| *open).await.is_err() {
+                return;
+            }
             let count = match receive.read_chunks(&mut pieces).await {
                 Ok(Some(count)) => count,
                 Ok(None)

@@ -163,8 +163,9 @@ impl Door {
         Self { endpoint, transports, limits, places: Places::default(), metrics }
     }
 
-    /// Lets peers in and hands them to `on_connection`, which must not block, until `stop` is cancelled or the
-    /// endpoint closed. Nobody gets in afterwards; who is inside stays.
+    /// Lets peers in and hands them to `on_connection`, which must not block, until `stop` is cancelled. From then
+    /// on everybody is refused, so that clients look elsewhere at once; who is inside stays. Ends when the endpoint is
+    /// closed.
     ///
     /// Each handshake runs in a task of its own, so that a peer that stalls keeps nobody waiting.
     ///
@@ -186,18 +187,21 @@ impl Door {
                 },
             }
         }
-        self.endpoint.set_server_config(None);
         handshakes.shutdown().await;
+        while let Some(incoming) = self.endpoint.accept().await {
+            self.refuse(incoming, Refusal::Draining);
+        }
+    }
+
+    fn refuse(&self, incoming: Incoming, reason: Refusal) {
+        self.metrics.connections_refused.increment(reason);
+        incoming.refuse();
     }
 
     /// Somebody wants in.
     fn knock(&self, incoming: Incoming, handshakes: &mut JoinSet<Option<Accepted>>) {
-        let refuse = |incoming: Incoming, reason| {
-            self.metrics.connections_refused.increment(reason);
-            incoming.refuse();
-        };
         if handshakes.len() >= self.limits.handshakes_max {
-            return refuse(incoming, Refusal::Handshakes);
+            return self.refuse(incoming, Refusal::Handshakes);
         }
         if handshakes.len() >= self.limits.handshakes_unproven_max && !incoming.remote_address_validated() {
             self.metrics.connections_refused.increment(Refusal::Unproven);
@@ -208,7 +212,7 @@ impl Door {
         let peer = incoming.remote_address();
         let place = match self.places.take(peer.ip(), &self.limits, &self.metrics) {
             Ok(place) => place,
-            Err(reason) => return refuse(incoming, reason),
+            Err(reason) => return self.refuse(incoming, reason),
         };
         let profile = self.transports.profile_for(peer);
         let config = Arc::clone(self.transports.server_config(profile));

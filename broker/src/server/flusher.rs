@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use weir_protocol::units::{JournalPosition, PartitionKey};
 use weir_storage::disk::Disk;
-use weir_storage::flusher::{FlushError, Flusher};
 use weir_storage::frame::Frame;
-use weir_storage::reader::Reader;
+use weir_storage::store::{FlushError, Flusher, Reader};
 
 use crate::core::event::FlushedPartition;
 use crate::queue::{Drained, Receiver, Sender};
@@ -170,9 +169,7 @@ impl<D: Disk> FlusherThread<D> {
                 if !maintained.more {
                     turn.maintain_at = Instant::now() + MAINTAIN_EVERY;
                 }
-                if let Some(release) = maintained.release {
-                    push(&mut self.journal, ToJournal::Release(release));
-                }
+                push(&mut self.journal, ToJournal::Release(maintained.release));
                 let keys = maintained.log_starts.iter().map(|(key, _)| *key).collect();
                 self.tell(keys);
             }

@@ -78,11 +78,14 @@ pub enum Refusal {
     Handshakes,
     /// Many handshakes are under way, and it had not proven its address: it may try again at once.
     Unproven,
+    /// The broker is about to stop.
+    Draining,
 }
 
 impl Label for Refusal {
     const NAME: &'static str = "reason";
-    const ALL: &'static [Self] = &[Self::Connections, Self::Address, Self::Handshakes, Self::Unproven];
+    const ALL: &'static [Self] =
+        &[Self::Connections, Self::Address, Self::Handshakes, Self::Unproven, Self::Draining];
 
     fn text(self) -> String {
         match self {
@@ -90,6 +93,7 @@ impl Label for Refusal {
             Self::Address => "address",
             Self::Handshakes => "handshakes",
             Self::Unproven => "unproven",
+            Self::Draining => "draining",
         }
         .to_owned()
     }

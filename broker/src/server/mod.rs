@@ -26,8 +26,8 @@ pub mod transport;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
-use weir_storage::flusher::FlushError;
 use weir_storage::journal::JournalError;
+use weir_storage::store::FlushError;
 
 use crate::queue::Sender;
 use crate::server::failure::Failures;

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::core::event::FlushedPartition;
 use crate::core::{Actions, ColdAnswer, ConnectionId, Event, Node, Outgoing, Ticket};
@@ -56,6 +56,8 @@ pub(crate) struct NodeTask {
     pub(crate) cold: ColdReaders,
     /// The time.
     pub(crate) clock: Clock,
+    /// Whether publish lanes may be read.
+    pub(crate) gate: watch::Sender<bool>,
     /// Figures.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -99,6 +101,8 @@ impl NodeTask {
                 }
             }
             self.node.settle(&mut actions);
+            let open = !self.node.is_over();
+            self.gate.send_if_modified(|was| std::mem::replace(was, open) != open);
             self.dispatch(&mut actions, &mut shell).await;
             if self.node.is_quiet()
                 && let Some(done) = shell.drained.take()

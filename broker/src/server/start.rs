@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use weir_protocol::limits::{
@@ -15,7 +15,9 @@ use weir_protocol::limits::{
 };
 use weir_protocol::message::ServerLimits;
 use weir_storage::disk::os::OsDisk;
-use weir_storage::open::{OpenError, OpenOptions, Opened};
+use weir_storage::journal::JournalOptions;
+use weir_storage::limits::JOURNAL_FILES_LIMIT;
+use weir_storage::store::{OpenError, OpenOptions, Opened};
 
 use crate::core::Node;
 use crate::core::session::Identity;
@@ -218,24 +220,33 @@ fn prepare(
         options.tls_certificate.as_deref(),
         options.tls_key.as_deref(),
     )?;
-    let open = OpenOptions { journal_bytes_max: options.journal_bytes_max, ..OpenOptions::default() };
-    let opened = weir_storage::open::open(OsDisk, &options.data_directory, open, wall_now())?;
+    let open = OpenOptions { journal: journal_options(options), ..OpenOptions::default() };
+    let opened = weir_storage::store::open(OsDisk, &options.data_directory, open, wall_now())?;
     tracing::info!(report = ?opened.report, elapsed = ?began.elapsed(), "data directory opened");
     let metrics = Arc::new(Metrics::default());
     let identity = identity(&opened);
     let pin = tls.pin();
     let (to_node, requests) = mailbox(MESSAGES_MAX);
+    let (gate_sender, gate) = watch::channel(true);
     let context = Context {
         identity,
         pool: BufferPool::new(usize::try_from(options.memory_bytes / 8).unwrap_or(usize::MAX)),
         node: to_node.clone(),
+        gate,
         metrics: Arc::clone(&metrics),
         going_away: CancellationToken::new(),
     };
     let network = Network::bind(options, &tls, context)?;
     let Storage { node, lock } =
-        start_storage(opened, options, (failures, metrics), requests, threads).map_err(StartError::Thread)?;
+        start_storage(opened, options, (failures, metrics), (requests, gate_sender), threads).map_err(StartError::Thread)?;
     Ok(Prepared { network, node, to_node, pin, lock })
+}
+
+/// A ring that starts as it always does and grows as far as it may.
+fn journal_options(options: &ServeOptions) -> JournalOptions {
+    let defaults = JournalOptions::default();
+    let files_max = u32::try_from(options.journal_bytes_max / defaults.file_bytes).unwrap_or(u32::MAX);
+    JournalOptions { files_max: files_max.clamp(defaults.files, JOURNAL_FILES_LIMIT), ..defaults }
 }
 
 /// What clients are told.
@@ -265,7 +276,7 @@ fn start_storage(
     opened: Opened<OsDisk>,
     options: &ServeOptions,
     (failures, metrics): (&Failures, Arc<Metrics>),
-    requests: Receiver<ToNode>,
+    (requests, gate): (Receiver<ToNode>, watch::Sender<bool>),
     threads: &mut Vec<JoinHandle<()>>,
 ) -> io::Result<Storage> {
     let (to_completions, completions) = mailbox(MESSAGES_MAX);
@@ -300,7 +311,7 @@ fn start_storage(
     };
     threads.push(journal.start()?);
     let clock = Clock::start();
-    let node = NodeTask { node, completions, requests, journal: to_journal, cold, clock, metrics };
+    let node = NodeTask { node, completions, requests, journal: to_journal, cold, clock, gate, metrics };
     Ok(Storage { node, lock: Box::new(opened.lock) })
 }
 

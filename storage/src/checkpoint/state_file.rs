@@ -100,7 +100,8 @@ pub(crate) fn load<D: Disk>(disk: &D, paths: &Paths, manifest: &Manifest) -> Res
         if place.position.checked_add(place.bytes).is_none_or(|end| end > length) {
             return Err(damaged(format!("it has only {length} bytes")));
         }
-        let mut content = vec![0; usize::try_from(place.bytes).expect("it lies within a file that was written")];
+        let mut content =
+            vec![0; usize::try_from(place.bytes).expect("it lies within a file that was written")];
         file.read_exact_at(&mut content, place.position).context("read", &path)?;
         if hash(&manifest.node, place.file, *part, &content) != place.hash {
             let end = place.position + place.bytes;

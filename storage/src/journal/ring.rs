@@ -203,12 +203,13 @@ impl<D: Disk> Ring<D> {
         Ok(())
     }
 
-    /// Frees files that lie wholly below a position, but for those that hold `end` or come after.
-    pub(super) fn release(&mut self, below: JournalPosition, end: JournalPosition) {
-        // A file that ends at the end of the journal stays until the next one has its place.
-        while self.live.len() > 1
-            && let Some(first) = self.live.front()
-            && first.end() <= below.min(end)
+    /// Frees files that lie wholly below a position, but none from the one with index `keep` on.
+    pub(super) fn release(&mut self, below: JournalPosition, keep: usize) {
+        // A file that ends at the end of the journal is one that is kept: until the next one is written to, it is the
+        // one that holds the end.
+        let until = self.live.get(keep).map_or(below, |file| file.base.min(below));
+        while let Some(first) = self.live.front()
+            && first.end() <= until
         {
             let freed = self.live.pop_front().expect("the first file was just looked at");
             self.spare.push_back(freed);

@@ -45,8 +45,8 @@ impl Scratch {
         }
         let copied = start..self.bytes.len();
         match self.pieces.last_mut() {
-            Some(Piece::Copied(last)) if last.end == start => last.end = copied.end,
-            Some(Piece::Copied(_) | Piece::Payload(_)) | None => self.pieces.push(Piece::Copied(copied)),
+            Some(Piece::Copied(last)) => last.end = copied.end,
+            Some(Piece::Payload(_)) | None => self.pieces.push(Piece::Copied(copied)),
         }
         if payload.is_some_and(|payload| payload.len() >= WRITE_PIECE_BYTES_MIN) {
             self.pieces.push(Piece::Payload(self.frames));

@@ -178,8 +178,7 @@ impl<D: Disk> Journal<D> {
         assert!(below <= self.durable_end, "only what is durable elsewhere, too, can be released");
         let live = self.ring.live.len();
         // The file that is written to stays, and so does one that was not synced yet.
-        let oldest_needed = self.ring.live.get(self.unsynced_from).map_or(self.end, |file| file.base);
-        self.ring.release(below, oldest_needed.min(self.end));
+        self.ring.release(below, self.unsynced_from);
         let freed = live - self.ring.live.len();
         self.current -= freed;
         self.unsynced_from -= freed;

@@ -19,8 +19,8 @@ use weir_protocol::units::{Epoch, PartitionId, PartitionKey, SegmentId, Timestam
 
 use super::walk::{Step, Walk};
 use super::{
-    FEATURES_KNOWN, HEADER_BYTES, HEADER_MAGIC, HEADER_PAGE_BYTES, RUN_BYTES, Run, SegmentError, SegmentIdentity,
-    TRAILER_BYTES, TRAILER_MAGIC, VERSION, segment_name,
+    FEATURES_KNOWN, HEADER_BYTES, HEADER_MAGIC, HEADER_PAGE_BYTES, RUN_BYTES, Run, SegmentError,
+    SegmentIdentity, TRAILER_BYTES, TRAILER_MAGIC, VERSION, segment_name,
 };
 use crate::disk::{BLOCK_BYTES, Context, Disk, File, Mode};
 
@@ -174,7 +174,9 @@ impl<F: File> SegmentFile<F> {
         if !is_sealed(&header, &self.identity) {
             return Err(damaged());
         }
-        let parsed = Header::decode(&header).map_err(|_: DecodeError| damaged())?;
+        let Ok(parsed) = Header::decode(&header) else {
+            return Err(damaged());
+        };
         if parsed.version != VERSION || parsed.features & !FEATURES_KNOWN != 0 {
             let (version, features) = (parsed.version, parsed.features & !FEATURES_KNOWN);
             return Err(SegmentError::NewerFormat { path: self.path.clone(), version, features });

@@ -113,6 +113,28 @@ enum Content<M> {
 }
 
 impl<M: Deref<Target = [u8]>> Index<M> {
+    /// Maps the index of a segment; `None` if it is missing or damaged.
+    pub(crate) fn map<D: Disk<Map = M>>(
+        disk: &D,
+        segment: &SegmentFile<D::File>,
+        directory_hash: u64,
+    ) -> Result<Option<Self>, DiskError> {
+        let path = directory_of(segment).join(index_name(segment.identity.segment));
+        match disk.map(&path) {
+            Ok(map) => {
+                let counts = verify(&map, &segment.identity, directory_hash);
+                let index = counts.map(|(run_count, entry_count)| Self {
+                    bytes: Content::Mapped(map),
+                    run_count,
+                    entry_count,
+                });
+                Ok(index)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("map", &path),
+        }
+    }
+
     /// Maps the index of a segment; makes it again from the segment if it is missing or damaged. `runs` are only
     /// asked for then.
     pub(crate) fn open<D: Disk<Map = M>>(
@@ -121,20 +143,12 @@ impl<M: Deref<Target = [u8]>> Index<M> {
         directory_hash: u64,
         runs: impl FnOnce() -> Result<Vec<Run>, SegmentError>,
     ) -> Result<Self, SegmentError> {
-        let directory = segment.path.parent().expect("segments lie in a directory");
-        let path = directory.join(index_name(segment.identity.segment));
-        match disk.map(&path) {
-            Ok(map) => {
-                if let Some((run_count, entry_count)) = verify(&map, &segment.identity, directory_hash) {
-                    return Ok(Self { bytes: Content::Mapped(map), run_count, entry_count });
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).context("map", &path).map_err(SegmentError::from),
+        if let Some(index) = Self::map(disk, segment, directory_hash)? {
+            return Ok(index);
         }
         let bytes = build(segment, &runs()?)?.encode(&segment.identity, directory_hash);
         // Reading goes on without the file: if it cannot be written, it will be made again the next time.
-        drop(replace(disk, directory, &segment.identity, &bytes));
+        drop(replace(disk, directory_of(segment), &segment.identity, &bytes));
         let (run_count, entry_count) =
             verify(&bytes, &segment.identity, directory_hash).expect("a new index is right");
         Ok(Self { bytes: Content::Rebuilt(bytes), run_count, entry_count })
@@ -204,6 +218,10 @@ impl<M: Deref<Target = [u8]>> Index<M> {
     }
 }
 
+fn directory_of<F>(segment: &SegmentFile<F>) -> &Path {
+    segment.path.parent().expect("segments lie in a directory")
+}
+
 fn decode_entry(reader: &mut Reader<'_>) -> Result<IndexEntry, DecodeError> {
     let base_offset = reader.offset()?;
     let append_time = Timestamp::from_micros(reader.i64()?);
@@ -211,7 +229,7 @@ fn decode_entry(reader: &mut Reader<'_>) -> Result<IndexEntry, DecodeError> {
 }
 
 /// Numbers of runs and entries of an index, if it is that of this segment and whole.
-pub(crate) fn verify(bytes: &[u8], identity: &SegmentIdentity, directory_hash: u64) -> Option<(usize, usize)> {
+fn verify(bytes: &[u8], identity: &SegmentIdentity, directory_hash: u64) -> Option<(usize, usize)> {
     let (header, body) = bytes.split_at_checked(HEADER_BYTES)?;
     let (covered, hash) = header.split_last_chunk::<8>()?;
     if identity.hash(covered) != u64::from_le_bytes(*hash) {
@@ -223,8 +241,7 @@ pub(crate) fn verify(bytes: &[u8], identity: &SegmentIdentity, directory_hash: u
     }
     let (runs, entries) = (reader.u32().ok()? as usize, reader.u32().ok()? as usize);
     reader.u32().ok()?;
-    let is_this =
-        reader.u64().ok()? == identity.segment.get() && reader.u64().ok()? == directory_hash;
+    let is_this = reader.u64().ok()? == identity.segment.get() && reader.u64().ok()? == directory_hash;
     reader.u64().ok()?;
     let whole = body.len() == runs.checked_mul(4)?.checked_add(entries.checked_mul(ENTRY_BYTES)?)?
         && reader.u64().ok()? == identity.hash(body);

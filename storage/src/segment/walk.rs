@@ -120,7 +120,8 @@ pub(crate) fn walk_sections<F: File, T>(
     let mut position = range.start;
     let mut window = Vec::new();
     while position < range.end {
-        let length = usize::try_from((range.end - position).min(SECTION_WINDOW_BYTES)).expect("a window fits memory");
+        let length =
+            usize::try_from((range.end - position).min(SECTION_WINDOW_BYTES)).expect("a window fits memory");
         window.resize(length, 0);
         segment.read(&mut window, position)?;
         let start = position;

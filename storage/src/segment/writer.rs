@@ -8,9 +8,7 @@ use weir_protocol::units::{PartitionKey, SegmentId, Timestamp};
 
 use super::directory::{encode_header, encode_runs, encode_trailer, segment_bytes};
 use super::index::{self, IndexBuilder, IndexEntry};
-use super::{
-    HEADER_PAGE_BYTES, Run, SegmentIdentity, TRAILER_BYTES, index_name, segment_name,
-};
+use super::{Run, SegmentIdentity, TRAILER_BYTES, index_name, segment_name};
 use crate::disk::{AlignedBuffer, Context, Disk, DiskError, File, Mode};
 use crate::limits::WRITE_DIRECT_BYTES_MAX;
 
@@ -79,8 +77,8 @@ impl<D: Disk> SegmentWriter<D> {
         };
         let mut buffer = buffer.unwrap_or_else(|| AlignedBuffer::new(WRITE_DIRECT_BYTES_MAX));
         buffer.clear();
-        let rest = buffer.fill(&encode_header(&identity, plan.created));
-        assert!(rest.is_empty(), "the header fits the buffer");
+        let header = encode_header(&identity, plan.created);
+        assert!(buffer.fill(&header).is_empty(), "the header fits the buffer");
         buffer.pad();
         Ok(Self {
             disk: disk.clone(),
@@ -164,15 +162,9 @@ impl<D: Disk> SegmentWriter<D> {
         Ok((written, self.buffer))
     }
 
-    /// Takes the files away again. What cannot be removed is left over until the next start.
-    pub(crate) fn abandon(self) -> AlignedBuffer {
-        discard(&self.disk, &self.directory, self.identity.segment);
-        self.buffer
-    }
-
-    /// How many bytes of batches were added.
-    pub(crate) fn data_bytes(&self) -> u64 {
-        self.position() - HEADER_PAGE_BYTES
+    /// The number of the segment.
+    pub(crate) const fn segment(&self) -> SegmentId {
+        self.identity.segment
     }
 
     fn position(&self) -> u64 {
@@ -198,12 +190,6 @@ impl<D: Disk> SegmentWriter<D> {
         }
         Ok(())
     }
-}
-
-/// Removes a segment that nothing refers to.
-pub(crate) fn discard<D: Disk>(disk: &D, directory: &Path, segment: SegmentId) {
-    drop(disk.remove(&directory.join(segment_name(segment))));
-    drop(disk.remove(&directory.join(index_name(segment))));
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "4096 fits every usize")]

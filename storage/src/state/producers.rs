@@ -76,6 +76,7 @@ impl Producers {
     ///
     /// The producer has the answers to all its batches below `acked_below`: their results are forgotten. A batch that
     /// is not the next one starts a new window: the log is always right.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one frame, by name")]
     pub fn record(
         &mut self,
         id: ProducerId,

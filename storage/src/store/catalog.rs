@@ -158,17 +158,27 @@ impl Catalog {
     }
 
     /// Puts extents in the place of those that stand in some segments and hold the same batches. Those that are not
-    /// needed any more, because the log start has moved meanwhile or the partition is gone, are left out.
-    pub(crate) fn replace(&mut self, segments: &BTreeSet<SegmentId>, by: &BTreeMap<PartitionKey, Vec<Extent>>) {
+    /// needed any more, because the log start has moved meanwhile or the partition is gone, are left out. Returns those
+    /// that were taken.
+    pub(crate) fn replace(
+        &mut self,
+        segments: &BTreeSet<SegmentId>,
+        by: &BTreeMap<PartitionKey, Vec<Extent>>,
+    ) -> Vec<Extent> {
+        let mut taken = Vec::new();
         for (partition, extents) in by {
             let Some(log) = self.partitions.get_mut(partition) else {
                 continue;
             };
             log.extents.retain(|extent| !segments.contains(&extent.segment));
-            log.extents.extend(extents.iter().filter(|extent| extent.end_offset > log.log_start));
+            let needed = extents.iter().filter(|extent| extent.end_offset > log.log_start);
+            let before = taken.len();
+            taken.extend(needed);
+            log.extents.extend(taken.iter().skip(before));
             log.extents.make_contiguous().sort_by_key(|extent| extent.base_offset);
             log.bytes = log.extents.iter().map(|extent| extent.bytes).sum();
         }
+        taken
     }
 
     /// The first partition whose extents do not fill the offsets between its bounds, and where.
@@ -181,11 +191,8 @@ impl PartitionLog {
     fn find_gap(&self) -> Option<Offset> {
         let mut expected = self.log_start;
         for (index, extent) in self.extents.iter().enumerate() {
-            let follows = if index == 0 {
-                extent.base_offset <= expected
-            } else {
-                extent.base_offset == expected
-            };
+            let follows =
+                if index == 0 { extent.base_offset <= expected } else { extent.base_offset == expected };
             if !follows {
                 return Some(expected);
             }

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use weir_protocol::units::{JournalPosition, Offset, PartitionKey, SegmentId};
+use weir_protocol::units::{Incarnation, JournalPosition, Offset, PartitionKey, SegmentId};
 
 use super::catalog::Extent;
 use super::shared::Shared;
 use crate::checkpoint::{Manifest, Part, Paths, SegmentFacts, Slots, state_name, write_parts};
 use crate::disk::{Context, Disk, DiskError};
-use crate::segment::{SegmentIdentity, WrittenSegment, discard, index_name, segment_name};
+use crate::segment::{Run, SegmentIdentity, WrittenSegment, index_name, segment_name};
 
 /// How often something is written again, to a fresh file, before the failure is reported.
 pub(super) const ATTEMPTS_MAX: u32 = 3;
@@ -78,7 +78,13 @@ pub(super) struct Bounds {
 
 impl<D: Disk> Checkpointer<D> {
     /// Goes on from a manifest. Numbers of new files start from those given, at least.
-    pub(super) fn new(disk: D, paths: Paths, shared: Arc<Shared<D>>, slots: Slots<D>, manifest: Manifest) -> Self {
+    pub(super) fn new(
+        disk: D,
+        paths: Paths,
+        shared: Arc<Shared<D>>,
+        slots: Slots<D>,
+        manifest: Manifest,
+    ) -> Self {
         Self {
             disk,
             paths,
@@ -100,23 +106,21 @@ impl<D: Disk> Checkpointer<D> {
         self.next_state = self.next_state.max(state);
     }
 
-    /// Takes note of a segment that the manifest names.
-    pub(super) fn note_segment(&mut self, segment: SegmentId, run_count: usize, data_bytes: u64) {
-        let run_count = run_count as u64;
-        self.usage.insert(segment, Usage { run_count, data_bytes, live_bytes: 0 });
+    /// Lets files go as soon as no slot names them, and makes sure that they stay away.
+    pub(super) fn retire(&mut self, segments: BTreeSet<SegmentId>, states: BTreeSet<u64>) {
+        self.manifest.retired_segments.extend(segments);
+        self.manifest.retired_states.extend(states);
     }
 
-    /// Counts anew which bytes of which segments are used.
-    pub(super) fn count_usage(&mut self) {
-        self.usage.values_mut().for_each(|usage| usage.live_bytes = 0);
-        let catalog = self.shared.catalog();
-        for (_, log) in catalog.partitions() {
-            for extent in &log.extents {
-                if let Some(usage) = self.usage.get_mut(&extent.segment) {
-                    usage.live_bytes += extent.bytes;
-                }
-            }
-        }
+    /// Takes note of a segment, none of whose runs is in the catalog yet.
+    pub(super) fn note_segment(&mut self, segment: SegmentId, runs: &[Run]) {
+        let data_bytes = runs.iter().map(|run| run.bytes).sum();
+        self.usage.insert(segment, Usage { run_count: runs.len() as u64, data_bytes, live_bytes: 0 });
+    }
+
+    /// Takes note of a run that is in the catalog.
+    pub(super) fn note_extent(&mut self, extent: &Extent) {
+        self.use_more(extent);
     }
 
     /// How much of each segment is used.
@@ -134,10 +138,12 @@ impl<D: Disk> Checkpointer<D> {
 
     /// Takes away a segment that was begun and will not be named.
     pub(super) fn give_up_segment(&mut self, segment: SegmentId) {
-        discard(&self.disk, &self.paths.segments, segment);
         self.unfinished.remove(&segment);
-        // In case that it could not be removed, or comes back in a crash.
-        self.removed_segments.insert(segment);
+        if self.remove_segment(segment) {
+            self.removed_segments.insert(segment);
+        } else {
+            self.manifest.retired_segments.insert(segment);
+        }
     }
 
     /// The last manifest that was written.
@@ -145,9 +151,9 @@ impl<D: Disk> Checkpointer<D> {
         &self.manifest
     }
 
-    /// To be changed before the next checkpoint.
-    pub(super) const fn manifest_mut(&mut self) -> &mut Manifest {
-        &mut self.manifest
+    /// From the next checkpoint on, the journal is written under another incarnation.
+    pub(super) const fn set_incarnation(&mut self, incarnation: Incarnation) {
+        self.manifest.incarnation = incarnation;
     }
 
     /// Below this the journal is not needed.
@@ -157,13 +163,9 @@ impl<D: Disk> Checkpointer<D> {
 
     /// Whether a checkpoint without any change would free space.
     pub(super) fn has_garbage(&self) -> bool {
-        let retired = |segment: &SegmentId| !self.removed_segments.contains(segment);
+        let mut retired = self.manifest.retired_segments.iter();
         self.usage.values().any(|usage| usage.live_bytes == 0)
-            || self.manifest.retired_segments.iter().any(retired) && self.retired_is_named()
-    }
-
-    fn retired_is_named(&self) -> bool {
-        self.manifest.retired_segments.iter().any(|segment| self.slots.names_segment(*segment))
+            || retired.any(|segment| self.slots.names_segment(*segment))
     }
 
     /// Makes a checkpoint durable; then the readers see it, and files that no slot names any more are removed.
@@ -194,7 +196,10 @@ impl<D: Disk> Checkpointer<D> {
     }
 
     /// Writes parts of the state to a fresh file, again if need be.
-    fn write_state(&mut self, parts: &BTreeMap<Part, Vec<u8>>) -> Result<BTreeMap<Part, crate::checkpoint::PartPlace>, DiskError> {
+    fn write_state(
+        &mut self,
+        parts: &BTreeMap<Part, Vec<u8>>,
+    ) -> Result<BTreeMap<Part, crate::checkpoint::PartPlace>, DiskError> {
         let mut attempt = 1;
         loop {
             let number = self.next_state;
@@ -252,39 +257,63 @@ impl<D: Disk> Checkpointer<D> {
         let mut extents: BTreeMap<PartitionKey, Vec<Extent>> = BTreeMap::new();
         for written in &change.added {
             self.unfinished.remove(&written.segment);
-            let data_bytes = written.runs.iter().map(|run| run.bytes).sum();
-            let run_count = written.runs.len() as u64;
-            self.usage.insert(written.segment, Usage { run_count, data_bytes, live_bytes: 0 });
+            self.note_segment(written.segment, &written.runs);
             for (number, run) in written.runs.iter().enumerate() {
                 let extent = Extent::of(written.segment, number, run);
                 extents.entry(run.partition).or_default().push(extent);
             }
         }
-        let manifest = &self.manifest;
-        self.usage.retain(|segment, _| manifest.segments.contains_key(segment));
-        let mut catalog = self.shared.catalog_mut();
+        let shared = Arc::clone(&self.shared);
+        let mut catalog = shared.catalog_mut();
         for written in &change.added {
             let facts = SegmentFacts { bytes: written.bytes, directory_hash: written.directory_hash };
             catalog.add_segment(written.segment, facts);
         }
-        for partition in &change.gone {
-            catalog.remove_partition(*partition);
-        }
         if change.replaced.is_empty() {
-            for (partition, extents) in extents.into_iter().filter(|(partition, _)| !change.gone.contains(partition)) {
-                extents.into_iter().for_each(|extent| catalog.add(partition, extent));
+            for (partition, extents) in extents {
+                for extent in extents {
+                    catalog.add(partition, extent);
+                    self.use_more(&extent);
+                }
             }
         } else {
-            catalog.replace(&change.replaced, &extents);
+            for extent in catalog.replace(&change.replaced, &extents) {
+                self.use_more(&extent);
+            }
         }
         for (partition, bounds) in &change.bounds {
-            catalog.set_bounds(*partition, bounds.log_start, bounds.flushed_end);
+            let removed = catalog.set_bounds(*partition, bounds.log_start, bounds.flushed_end);
+            self.use_less(&removed);
         }
+        for partition in &change.gone {
+            self.use_less(&catalog.remove_partition(*partition));
+        }
+        let manifest = &self.manifest;
+        self.usage.retain(|segment, _| manifest.segments.contains_key(segment));
         for segment in &manifest.retired_segments {
             catalog.remove_segment(*segment);
         }
-        drop(catalog);
-        self.count_usage();
+    }
+
+    fn use_more(&mut self, extent: &Extent) {
+        if let Some(usage) = self.usage.get_mut(&extent.segment) {
+            usage.live_bytes += extent.bytes;
+        }
+    }
+
+    fn use_less(&mut self, extents: &[Extent]) {
+        for extent in extents {
+            if let Some(usage) = self.usage.get_mut(&extent.segment) {
+                usage.live_bytes -= extent.bytes;
+            }
+        }
+    }
+
+    /// Removes a segment with its index; says whether both are gone.
+    fn remove_segment(&self, segment: SegmentId) -> bool {
+        let segments = &self.paths.segments;
+        remove(&self.disk, &segments.join(segment_name(segment)))
+            && remove(&self.disk, &segments.join(index_name(segment)))
     }
 
     /// Removes retired files that no slot may name. What cannot be removed is tried again after the next checkpoint.
@@ -292,10 +321,8 @@ impl<D: Disk> Checkpointer<D> {
         for segment in &self.manifest.retired_segments {
             let named = self.slots.names_segment(*segment) || self.unfinished.contains(segment);
             if !named && !self.removed_segments.contains(segment) {
-                let removed = remove(&self.disk, &self.paths.segments.join(segment_name(*segment)))
-                    && remove(&self.disk, &self.paths.segments.join(index_name(*segment)));
                 self.shared.close(*segment);
-                if removed {
+                if self.remove_segment(*segment) {
                     self.removed_segments.insert(*segment);
                 }
             }

@@ -8,7 +8,7 @@ use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 use super::catalog::{Absent, Extent};
 use super::shared::{OpenSegment, Shared};
 use crate::disk::{Context, Disk, DiskError, File};
-use crate::segment::{INDEX_INTERVAL_BYTES, SegmentError, walk_sections};
+use crate::segment::{SegmentError, walk_sections};
 
 mod pick;
 
@@ -19,6 +19,9 @@ const READ_BYTES_MAX: usize = 4 << 20;
 
 /// Shortest single read: a broker section of any length fits in.
 const READ_BYTES_MIN: usize = 16 << 10;
+
+/// What is read more when the batch must be searched for: the distance of two entries of an index.
+const SEARCH_BYTES: usize = 64 << 10;
 
 /// How often a look-up is repeated because the extent was moved by a merge meanwhile. Once is usual.
 const LOOKUPS_MAX: usize = 8;
@@ -113,7 +116,11 @@ impl<D: Disk> Reader<D> {
     ///
     /// # Errors
     /// [`ReadError::Corrupt`], [`ReadError::Disk`].
-    pub fn offset_at_time(&self, partition: PartitionKey, time: Timestamp) -> Result<Option<Offset>, ReadError> {
+    pub fn offset_at_time(
+        &self,
+        partition: PartitionKey,
+        time: Timestamp,
+    ) -> Result<Option<Offset>, ReadError> {
         for _ in 0..LOOKUPS_MAX {
             let Some(extent) = self.shared.catalog().at_time(partition, time) else {
                 return Ok(None);
@@ -146,7 +153,7 @@ impl<D: Disk> Reader<D> {
         let bytes_max = request.bytes_max.min(READ_BYTES_MAX);
         let (mut at, mut want) = match self.start(segment, request) {
             Start::Exact(position) => (position, bytes_max),
-            Start::Before(position) => (position, bytes_max + INDEX_INTERVAL_BYTES as usize),
+            Start::Before(position) => (position, bytes_max + SEARCH_BYTES),
         };
         loop {
             want = want.max(READ_BYTES_MIN);
@@ -211,7 +218,8 @@ impl<D: Disk> Reader<D> {
         let corrupt = |to: Offset| Err(ReadError::Corrupt { from: *from, to });
         // The broker section is whole: the next batch is where it says, and tells its offset itself.
         if let Some(next) = length.map(|length| bad + length).filter(|next| *next < extent.end()) {
-            let first = walk_sections(&segment.file, next..extent.end(), |section, _| Some(section.base_offset));
+            let first =
+                walk_sections(&segment.file, next..extent.end(), |section, _| Some(section.base_offset));
             match first.map_err(into_read_error)? {
                 Ok(Some(base)) if base > *from => return corrupt(base),
                 Ok(_) => return Ok(next),
@@ -227,10 +235,14 @@ impl<D: Disk> Reader<D> {
     }
 
     /// Offset of the first batch of an extent that was appended at or after a moment.
-    fn time_in_extent(segment: &OpenSegment<D>, extent: &Extent, time: Timestamp) -> Result<Offset, ReadError> {
+    fn time_in_extent(
+        segment: &OpenSegment<D>,
+        extent: &Extent,
+        time: Timestamp,
+    ) -> Result<Offset, ReadError> {
         let entry = segment.index.as_ref().and_then(|index| index.before_time(extent.run, time));
-        let (start, from) = entry
-            .map_or((extent.position, extent.base_offset), |entry| (entry.position, entry.base_offset));
+        let (start, from) =
+            entry.map_or((extent.position, extent.base_offset), |entry| (entry.position, entry.base_offset));
         let found = walk_sections(&segment.file, start..extent.end(), |section, _| {
             (section.append_time >= time).then_some(section.base_offset)
         });
@@ -239,7 +251,10 @@ impl<D: Disk> Reader<D> {
             Ok(None) => Ok(extent.end_offset),
             Err(bad) => {
                 let after = segment.index.as_ref().and_then(|index| index.after_position(extent.run, bad));
-                Err(ReadError::Corrupt { from, to: after.map_or(extent.end_offset, |entry| entry.base_offset) })
+                Err(ReadError::Corrupt {
+                    from,
+                    to: after.map_or(extent.end_offset, |entry| entry.base_offset),
+                })
             }
         }
     }

@@ -158,7 +158,8 @@ impl<D: Disk> OpenSegments<D> {
 
     fn insert(&mut self, segment: SegmentId, open: Arc<OpenSegment<D>>) {
         if self.segments.len() >= OPEN_SEGMENTS_MAX {
-            let oldest = self.segments.iter().min_by_key(|(_, (_, access))| *access).map(|(segment, _)| *segment);
+            let oldest =
+                self.segments.iter().min_by_key(|(_, (_, access))| *access).map(|(segment, _)| *segment);
             if let Some(oldest) = oldest {
                 self.segments.remove(&oldest);
             }

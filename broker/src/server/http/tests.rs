@@ -91,6 +91,9 @@ async fn a_head_that_is_too_long_is_refused_with_an_answer() {
     let padding = "x".repeat(HTTP_HEAD_BYTES_MAX);
     let answer = served.ask(format!("GET /live HTTP/1.1\r\nPadding: {padding}\r\n\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    // Without an end, and with more than was read when the answer was given.
+    let answer = served.ask(&vec![b'x'; 1 << 20]).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     let padding = "x".repeat(HTTP_HEAD_BYTES_MAX - 100);
     let answer = served.ask(format!("GET /live HTTP/1.1\r\nPadding: {padding}\r\n\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");

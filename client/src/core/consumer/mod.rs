@@ -162,10 +162,10 @@ impl Consumer {
         self.lane_mut(lane).map(|lane| std::mem::take(&mut lane.commands)).unwrap_or_default()
     }
 
-    /// Whether some lane has something to send.
-    #[must_use]
-    pub fn has_commands(&self) -> bool {
-        self.lanes.iter().any(|lane| !lane.commands.is_empty())
+    /// The lanes that have something to send.
+    pub fn commanded(&self) -> impl Iterator<Item = LaneId> + '_ {
+        let lanes = (0..).map(LaneId).zip(&self.lanes);
+        lanes.filter(|(_, lane)| !lane.commands.is_empty()).map(|(id, _)| id)
     }
 
     /// The partition, if what came with this generation still counts.
@@ -366,6 +366,21 @@ impl Consumer {
             } else if let Item::Frame(frame) = item {
                 self.consumed(&frame);
             }
+        }
+    }
+
+    /// Whether something is to be told or sent.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.missing.is_empty() || self.commanded().next().is_some()
+    }
+
+    /// The first refusal among what waits for the application: takes it out.
+    pub fn first_refusal(&mut self) -> Option<Ended> {
+        let at = self.queue.iter().position(|item| matches!(item, Item::Ended(..)))?;
+        match self.queue.remove(at) {
+            Some(Item::Ended(ended, _)) => Some(ended),
+            Some(Item::Frame(_) | Item::Gap(_)) | None => None,
         }
     }
 

@@ -134,7 +134,7 @@ impl<T> Producer<T> {
         };
         let slot = self.partitions.get_mut(index(partition)).ok_or(PushError::NoPartition)?;
         let Some(queue) = slot else {
-            return Err(PushError::NeedsBatch { bytes_max: bounds.bytes });
+            return Err(PushError::NeedsBatch { bytes_max: bounds.bytes, expected: 0 });
         };
         match queue.push(record, cost, bounds) {
             Ok((index, is_full)) => {
@@ -161,7 +161,12 @@ impl<T> Producer<T> {
 
     fn refused(&mut self, partition: PartitionId, refusal: Refusal) -> PushError {
         match refusal {
-            Refusal::NeedsBatch(bytes_max) => PushError::NeedsBatch { bytes_max },
+            Refusal::NeedsBatch(bytes_max) => {
+                let expected = self.queue_mut(partition).map_or(0, |queue| queue.expected_bytes());
+                // Growing at the very end would double a buffer for its last records.
+                let expected = if expected > bytes_max / 2 { bytes_max } else { expected };
+                PushError::NeedsBatch { bytes_max, expected }
+            }
             Refusal::Closed => {
                 self.leave(partition);
                 PushError::Closed { wake: self.schedule(partition) }
@@ -237,11 +242,13 @@ impl<T> Producer<T> {
     }
 
     /// A connection was made: partitions are spread over so many lanes while it lasts. All lanes are closed.
-    pub fn connected(&mut self, lanes: u32) {
+    /// At most `unacked_batches` of a partition may be unanswered on it.
+    pub fn connected(&mut self, lanes: u32, unacked_batches: usize) {
         assert!(
             self.lanes.iter().all(|lane| !lane.is_open),
             "lanes are spread anew on a new connection only"
         );
+        self.options.unacked_batches = unacked_batches.max(1);
         let lanes = lanes.clamp(1, self.options.partitions);
         self.lanes.resize_with(lanes as usize, Lane::default);
         self.lanes.iter_mut().for_each(Lane::reset);
@@ -268,6 +275,13 @@ impl<T> Producer<T> {
     pub fn is_lane_needed(&self, lane: LaneId) -> bool {
         let slot = |partition: PartitionId| self.partitions.get(index(partition)).and_then(Option::as_ref);
         self.partitions_of(lane).any(|partition| slot(partition).is_some_and(|queue| !queue.is_empty()))
+    }
+
+    /// Whether no batch on the lane waits for an answer.
+    #[must_use]
+    pub fn is_lane_idle(&self, lane: LaneId) -> bool {
+        let slot = |partition: PartitionId| self.partitions.get(index(partition)).and_then(Option::as_ref);
+        self.partitions_of(lane).all(|partition| slot(partition).is_none_or(|queue| !queue.is_awaiting()))
     }
 
     /// The stream of a lane was opened.

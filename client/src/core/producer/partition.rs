@@ -113,6 +113,8 @@ pub(super) struct Partition<T> {
     pub(super) scheduled: bool,
     /// When it wants to be looked at again.
     pub(super) timer: Option<Mono>,
+    /// Bytes of the batch that was taken last.
+    taken_bytes: usize,
 }
 
 impl<T> Batch<T> {
@@ -159,6 +161,7 @@ impl<T> Partition<T> {
             failures: 0,
             scheduled: false,
             timer: None,
+            taken_bytes: 0,
         }
     }
 
@@ -174,6 +177,11 @@ impl<T> Partition<T> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
+    }
+
+    /// Whether some batch that was sent has no answer.
+    pub(super) const fn is_awaiting(&self) -> bool {
+        self.sent > 0
     }
 
     pub(super) fn open(
@@ -246,6 +254,12 @@ impl<T> Partition<T> {
         }
     }
 
+    /// About how many bytes the next batch will have.
+    pub(super) fn expected_bytes(&self) -> usize {
+        let waiting = self.batches.back().map_or(0, Batch::length);
+        self.taken_bytes.max(waiting)
+    }
+
     /// Ends the open batch: it takes no more records.
     fn close(&mut self) {
         let Some(batch) = self.batches.back_mut() else { return };
@@ -301,6 +315,7 @@ impl<T> Partition<T> {
     pub(super) fn take(&mut self) -> Option<(BatchNumber, Sequence, OutgoingContent, bool)> {
         let identity = self.identity_at(self.sent);
         let batch = self.batches.get_mut(self.sent)?;
+        self.taken_bytes = batch.length();
         let (content, was_open) = match std::mem::replace(&mut batch.content, Content::Sealing) {
             Content::Open(builder) => (OutgoingContent::Unsealed(builder, identity), true),
             Content::Closed(builder) => (OutgoingContent::Unsealed(builder, identity), false),

@@ -82,6 +82,8 @@ pub enum PushError {
     NeedsBatch {
         /// Bytes the batch may have.
         bytes_max: usize,
+        /// Bytes the last batch of the partition had: what memory to bring.
+        expected: usize,
     },
     /// The open batch had no room and was closed: route and push again.
     Closed {
@@ -129,6 +131,8 @@ pub enum OutgoingContent {
     /// To be sealed outside of every lock, because checksum and compression take time; then handed to
     /// [`Producer::sealed`](super::Producer::sealed).
     Unsealed(Box<BatchBuilder>, BatchIdentity),
+    /// The driver has taken it out.
+    Taken,
 }
 
 /// A batch has its result.

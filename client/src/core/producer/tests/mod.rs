@@ -65,7 +65,7 @@ fn put(
         match producer.push(partition, &record, cost) {
             Ok(_) => return Ok(partition),
             Err(PushError::Closed { .. }) => {}
-            Err(PushError::NeedsBatch { bytes_max }) => {
+            Err(PushError::NeedsBatch { bytes_max, .. }) => {
                 producer.open_batch(partition, bytes_max, Vec::new(), id, now);
             }
             Err(error) => {
@@ -101,22 +101,12 @@ fn seal(
     mut outgoing: Outgoing,
     out: &mut Vec<Completion<u64>>,
 ) -> Option<(Outgoing, ProducerBatch)> {
-    let placeholder = OutgoingContent::Sealed(placeholder());
-    match std::mem::replace(&mut outgoing.content, placeholder) {
+    match std::mem::replace(&mut outgoing.content, OutgoingContent::Taken) {
         OutgoingContent::Sealed(batch) => Some((outgoing, batch)),
         OutgoingContent::Unsealed(builder, identity) => {
             let batch = builder.finish(&identity, Compression::None);
             producer.sealed(lane, &mut outgoing, &batch, out).then_some((outgoing, batch))
         }
+        OutgoingContent::Taken => None,
     }
-}
-
-fn placeholder() -> ProducerBatch {
-    use weir_protocol::batch::{BatchBuilder, BatchIdentity};
-    use weir_protocol::units::{PartitionKey, Sequence};
-    let mut builder = BatchBuilder::new(1000);
-    builder.push(&RecordInput::default()).unwrap();
-    let partition = PartitionKey { topic: TOPIC, partition: PartitionId::ZERO };
-    let (producer, producer_epoch, sequence) = (ProducerId::ZERO, Epoch::ZERO, Sequence::ZERO);
-    builder.finish(&BatchIdentity { producer, producer_epoch, sequence, partition }, Compression::None)
 }

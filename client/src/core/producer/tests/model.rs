@@ -105,7 +105,7 @@ impl World {
 
     fn connect(&mut self) {
         if self.streams.is_none() {
-            self.producer.connected(LANES);
+            self.producer.connected(LANES, UNACKED);
             (0..LANES).for_each(|lane| self.producer.lane_opened(LaneId(lane)));
             self.streams = Some((0..LANES).map(|_| Stream::default()).collect());
         }

@@ -17,7 +17,7 @@ fn connected(options: ProducerOptions) -> Producer<u64> {
 }
 
 fn connect(producer: &mut Producer<u64>) {
-    producer.connected(1);
+    producer.connected(1, producer.options().unacked_batches);
     producer.lane_opened(LANE);
     producer.granted(LANE, GRANTED);
     producer.wakes();
@@ -128,7 +128,7 @@ fn at_most_so_many_batches_are_unanswered() {
 fn nothing_is_sent_beyond_the_credit() {
     let mut producer = Producer::new(options(1), IDENTITY, 1);
     let mut out = Vec::new();
-    producer.connected(1);
+    producer.connected(1, producer.options().unacked_batches);
     producer.lane_opened(LANE);
     put_batches(&mut producer, 0..3);
     assert!(send(&mut producer, LANE, &mut out).is_empty());
