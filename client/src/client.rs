@@ -172,6 +172,7 @@ impl Client {
         shared.tasks.close();
         let grace = shared.now().after(CLOSE_GRACE);
         tokio::select! {
+            biased;
             () = shared.tasks.wait() => {}
             () = shared.sleep_until(grace) => {}
         }
@@ -306,13 +307,15 @@ impl ClientBuilder {
         let cannot = |error: &dyn std::fmt::Display| {
             Error::client(ClientCode::Invalid, format!("the network work cannot be started: {error}"))
         };
-        let handle = if self.on_current_runtime {
-            Handle::try_current().map_err(|error| cannot(&error))?
+        let runtime = if self.on_current_runtime {
+            (Handle::try_current().map_err(|error| cannot(&error))?, None)
         } else {
-            runtime::start(stop.clone(), tasks.clone()).map_err(|error| cannot(&error))?
+            let (handle, lease) =
+                runtime::start(stop.clone(), tasks.clone()).map_err(|error| cannot(&error))?;
+            (handle, Some(lease))
         };
         let (requests, incoming) = mpsc::channel(REQUESTS_MAX);
-        let shared = Arc::new(Shared::new(options, handle, requests, stop, tasks));
+        let shared = Arc::new(Shared::new(options, runtime, requests, stop, tasks));
         shared.tasks.spawn_on(link::run(Arc::clone(&shared), incoming, runtime::seed()), &shared.runtime);
         Ok(Client(Arc::new(ClientHandle { shared })))
     }

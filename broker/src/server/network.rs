@@ -51,7 +51,7 @@ impl Network {
         tls: &TlsIdentity,
         context: Context,
     ) -> Result<Self, BindError> {
-        let transports = Transports::new(options.transport, tls.crypto());
+        let transports = Transports::new(options.transport, tls);
         let endpoint = bind(options.listen, &transports)?;
         let other = |source| BindError::new(options.listen, "UDP", source);
         let address = endpoint.local_addr().map_err(other)?;

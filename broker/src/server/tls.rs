@@ -9,6 +9,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::ring::hmac;
+use quinn::crypto::HmacKey;
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::NoServerSessionStorage;
@@ -93,6 +95,7 @@ pub struct TlsIdentity {
     pin: String,
     is_self_signed: bool,
     crypto: Arc<QuicServerConfig>,
+    reset_key: Arc<hmac::Key>,
 }
 
 impl TlsIdentity {
@@ -139,14 +142,21 @@ impl TlsIdentity {
             Some(own) => pin_of(own),
             None => return Err(unusable("the chain is empty".to_owned())),
         };
+        let reset_key = Arc::new(reset_key_of(&private));
         let config = server_config(chain, private).map_err(|error| unusable(error.to_string()))?;
         let crypto = QuicServerConfig::try_from(config).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { pin, is_self_signed, crypto: Arc::new(crypto) })
+        Ok(Self { pin, is_self_signed, crypto: Arc::new(crypto), reset_key })
     }
 
     /// The certificate's fingerprint, as it stands in URLs: `sha256:` and 64 hexadecimal digits.
     pub fn pin(&self) -> String {
         self.pin.clone()
+    }
+
+    /// The key by which a broker tells peers of its former life that it does not know them any more: they notice a
+    /// restart at once instead of by a time-out.
+    pub fn reset_key(&self) -> Arc<dyn HmacKey> {
+        Arc::<hmac::Key>::clone(&self.reset_key)
     }
 
     /// Whether the broker made the certificate itself: clients then need the pin.
@@ -168,6 +178,12 @@ impl fmt::Debug for TlsIdentity {
             .field("is_self_signed", &self.is_self_signed)
             .finish_non_exhaustive()
     }
+}
+
+/// A key that only who has the private key can know, and that is the same after a restart.
+fn reset_key_of(private: &PrivateKeyDer<'_>) -> hmac::Key {
+    let private = hmac::Key::new(hmac::HMAC_SHA256, private.secret_der());
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&private, b"weir stateless reset").as_ref())
 }
 
 /// The fingerprint of a certificate: `sha256:` and 64 hexadecimal digits.

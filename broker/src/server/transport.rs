@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
+use quinn::crypto::HmacKey;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
 
 use crate::options::TransportChoice;
 use crate::server::limits;
+use crate::server::tls::TlsIdentity;
 
 /// How a connection is carried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,18 +36,26 @@ impl Profile {
 }
 
 /// The settings of both profiles.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Transports {
     choice: TransportChoice,
     loopback: Arc<ServerConfig>,
     network: Arc<ServerConfig>,
+    reset_key: Arc<dyn HmacKey>,
+}
+
+impl std::fmt::Debug for Transports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transports").field("choice", &self.choice).finish_non_exhaustive()
+    }
 }
 
 impl Transports {
     /// Settings for connections with this handshake.
-    pub fn new(choice: TransportChoice, crypto: &Arc<QuicServerConfig>) -> Self {
-        let config = |profile| Arc::new(server_config(profile, Arc::clone(crypto)));
-        Self { choice, loopback: config(Profile::Loopback), network: config(Profile::Network) }
+    pub fn new(choice: TransportChoice, tls: &TlsIdentity) -> Self {
+        let config = |profile| Arc::new(server_config(profile, Arc::clone(tls.crypto())));
+        let reset_key = tls.reset_key();
+        Self { choice, loopback: config(Profile::Loopback), network: config(Profile::Network), reset_key }
     }
 
     /// The profile for a peer at this address.
@@ -68,7 +78,7 @@ impl Transports {
 
     /// The settings of the socket that serves all connections.
     pub fn endpoint_config(&self) -> EndpointConfig {
-        let mut config = EndpointConfig::default();
+        let mut config = EndpointConfig::new(Arc::clone(&self.reset_key));
         match self.choice {
             TransportChoice::Auto | TransportChoice::Loopback => accept_jumbo(&mut config),
             TransportChoice::Network => {}

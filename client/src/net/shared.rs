@@ -1,5 +1,6 @@
 //! What all parts of a client share: the connection as it is now, the way to ask for one, and the clock.
 
+use super::runtime::Lease;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     origin: Instant,
     /// Where network work runs.
     pub(crate) runtime: Handle,
+    /// What keeps that alive, if it is the client's own.
+    _lease: Option<Lease>,
     pub(crate) current: watch::Sender<Option<Arc<Live>>>,
     pub(crate) requests: mpsc::Sender<Request>,
     view: Mutex<LinkView>,
@@ -112,7 +115,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(crate) fn new(
         options: ConnectOptions,
-        runtime: Handle,
+        (runtime, lease): (Handle, Option<Lease>),
         requests: mpsc::Sender<Request>,
         stop: CancellationToken,
         tasks: TaskTracker,
@@ -123,6 +126,7 @@ impl Shared {
             options,
             origin: Instant::now(),
             runtime,
+            _lease: lease,
             current: watch::Sender::new(None),
             requests,
             view: Mutex::new(view),

@@ -39,7 +39,7 @@ impl Served {
     fn start(address: SocketAddr, choice: TransportChoice, limits: DoorLimits) -> Self {
         let directory = std::env::temp_dir().join(format!("weir-door-{}", uuid::Uuid::new_v4()));
         let tls = TlsIdentity::load(&directory, None, None).unwrap();
-        let transports = Transports::new(choice, tls.crypto());
+        let transports = Transports::new(choice, &tls);
         let endpoint = bind(address, &transports).unwrap();
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
@@ -393,7 +393,7 @@ async fn a_socket_for_both_families_knows_loopback_when_it_sees_it() {
 async fn a_place_where_it_cannot_listen_is_an_error_that_says_why() {
     let served = Served::with_limits(DoorLimits::default());
     let tls = TlsIdentity::load(&served.directory, None, None).unwrap();
-    let transports = Transports::new(TransportChoice::Auto, tls.crypto());
+    let transports = Transports::new(TransportChoice::Auto, &tls);
 
     let error = bind(served.address, &transports).unwrap_err();
     assert!(matches!(error, BindError::InUse { protocol: "UDP", .. }), "{error}");
@@ -408,7 +408,7 @@ fn profiles_follow_the_address_unless_one_is_forced() {
     let tls = TlsIdentity::load(&directory, None, None).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     let profile = |choice, peer: &str| {
-        Transports::new(choice, tls.crypto()).profile_for(SocketAddr::new(peer.parse().unwrap(), 1))
+        Transports::new(choice, &tls).profile_for(SocketAddr::new(peer.parse().unwrap(), 1))
     };
     for peer in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
         assert_eq!(profile(TransportChoice::Auto, peer), Profile::Loopback, "{peer}");
