@@ -27,6 +27,8 @@ pub(crate) enum Code {
     Broken,
     /// A data directory is damaged.
     Damaged,
+    /// A topic exists with other settings: the code that the broker has for it.
+    TopicExists,
 }
 
 impl Code {
@@ -44,6 +46,7 @@ impl Code {
             Self::Start => "WEIR-5009",
             Self::Broken => "WEIR-5010",
             Self::Damaged => "WEIR-5011",
+            Self::TopicExists => "WEIR-2002",
         }
     }
 }

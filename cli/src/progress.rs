@@ -26,17 +26,31 @@ impl Progress {
 
     /// Shows where the work is, if it is time to. `done` counts like the total.
     pub(crate) fn show(&mut self, records: u64, bytes: u64, done: u64) {
-        let Some(next) = self.next else { return };
-        let now = Instant::now();
-        if now < next {
-            return;
+        if self.is_time() {
+            let elapsed = self.started.elapsed();
+            let text = describe(self.what, records, bytes, elapsed);
+            let rest = self.total.and_then(|total| remaining(done, total, elapsed));
+            renew(&text, rest);
         }
-        self.next = Some(now + INTERVAL);
-        self.shown = true;
-        let text = describe(self.what, records, bytes, now - self.started);
-        let rest = self.total.and_then(|total| remaining(done, total, now - self.started));
-        let rest = rest.map_or_else(String::new, |rest| format!(", {} s left", rest.as_secs()));
-        write!(std::io::stderr(), "\r\u{1b}[K{text}{rest}").ok();
+    }
+
+    /// As [`Progress::show`], for work on bytes of which the total is known on the way only.
+    pub(crate) fn show_bytes(&mut self, done: u64, total: u64) {
+        if self.is_time() {
+            let text = format!("{} {:.1} of {:.1} MB", self.what, float(done) / 1e6, float(total) / 1e6);
+            renew(&text, remaining(done, total, self.started.elapsed()));
+        }
+    }
+
+    /// Whether the line shall be renewed now.
+    fn is_time(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.next.is_some_and(|next| now >= next);
+        if due {
+            self.next = Some(now + INTERVAL);
+            self.shown = true;
+        }
+        due
     }
 
     /// Removes the line.
@@ -54,6 +68,12 @@ impl Progress {
             crate::chatter(&describe(self.what, records, bytes, self.started.elapsed()));
         }
     }
+}
+
+/// Writes the line over what stands there.
+fn renew(text: &str, rest: Option<Duration>) {
+    let rest = rest.map_or_else(String::new, |rest| format!(", {} s left", rest.as_secs()));
+    write!(std::io::stderr(), "\r\u{1b}[K{text}{rest}").ok();
 }
 
 /// What was done in which time.

@@ -265,6 +265,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
     fn each_record_has_its_own_offset() {
         let cell = BatchCell::new(Arc::new(|_| ()));
         let mut deliveries: Vec<Delivery> =
@@ -282,6 +283,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
     fn a_failure_hands_each_message_to_whoever_is_there_for_it() {
         let reported = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&reported);

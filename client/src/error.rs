@@ -271,6 +271,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 fn broker_kind(code: ErrorCode) -> ErrorKind {
     use ErrorCode as C;
     match code {

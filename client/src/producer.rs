@@ -383,6 +383,7 @@ impl Placing<'_> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 fn pressure(shared: &ProducerShared) -> Pressure {
     let is_circuit_open = shared.client.circuit_error().is_some();
     let now = shared.client.now();

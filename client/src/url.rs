@@ -8,7 +8,7 @@ use crate::error::{ClientCode, Error};
 use crate::options::Tls;
 
 /// Port of a URL that names none.
-pub const DEFAULT_PORT: u16 = 7400;
+pub(crate) const DEFAULT_PORT: u16 = 7400;
 
 /// Where a broker is and how its certificate is checked.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -3,11 +3,11 @@
 //! Blocking files behind [`disk::Disk`]; no network, no threads of its own. Nothing is acknowledged before
 //! [`journal::Journal`] has made it durable; segments and checkpoints only ever repeat what the journal holds.
 
+mod checkpoint;
 pub mod disk;
 pub mod frame;
 pub mod journal;
 pub mod limits;
-mod checkpoint;
 mod segment;
 pub mod state;
 pub mod store;

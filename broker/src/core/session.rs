@@ -15,7 +15,7 @@ use weir_protocol::message::{
     UnsubscribePartition, Welcome,
 };
 use weir_protocol::units::Incarnation;
-use weir_protocol::{Credit, ErrorCode};
+use weir_protocol::{Credit, ErrorCode, Problem};
 
 use crate::core::deframe::{Announced, Deframer, Found};
 use crate::core::event::Request;
@@ -274,8 +274,13 @@ fn rule(code: ErrorCode, detail: &str) -> Bad {
     Bad::Rule(Violation { code, detail: detail.to_owned() })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "one problem has a code of its own")]
 fn bad(stream: StreamId, error: DecodeError) -> Violation {
-    Violation { code: ErrorCode::Protocol, detail: format!("stream {}: {error}", stream.0) }
+    let code = match error.problem {
+        Problem::TooLarge { what: "frame length", .. } => ErrorCode::FrameTooLarge,
+        _ => ErrorCode::Protocol,
+    };
+    Violation { code, detail: format!("stream {}: {error}", stream.0) }
 }
 
 /// Chooses the version and features both sides know.

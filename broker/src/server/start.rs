@@ -215,13 +215,14 @@ fn prepare(
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<Prepared, StartError> {
     let began = std::time::Instant::now();
+    let open = OpenOptions { journal: journal_options(options), ..OpenOptions::default() };
+    let opened = weir_storage::store::open(OsDisk, &options.data_directory, open, wall_now())?;
+    // The certificate comes second: a directory that is not the broker's is left as it was.
     let tls = TlsIdentity::load(
         &options.data_directory.join("tls"),
         options.tls_certificate.as_deref(),
         options.tls_key.as_deref(),
     )?;
-    let open = OpenOptions { journal: journal_options(options), ..OpenOptions::default() };
-    let opened = weir_storage::store::open(OsDisk, &options.data_directory, open, wall_now())?;
     tracing::info!(report = ?opened.report, elapsed = ?began.elapsed(), "data directory opened");
     let metrics = Arc::new(Metrics::default());
     let identity = identity(&opened);
@@ -238,7 +239,8 @@ fn prepare(
     };
     let network = Network::bind(options, &tls, context)?;
     let Storage { node, lock } =
-        start_storage(opened, options, (failures, metrics), (requests, gate_sender), threads).map_err(StartError::Thread)?;
+        start_storage(opened, options, (failures, metrics), (requests, gate_sender), threads)
+            .map_err(StartError::Thread)?;
     Ok(Prepared { network, node, to_node, pin, lock })
 }
 

@@ -87,8 +87,10 @@ impl Pattern {
 
     /// The number of which half is the check: it depends on everything in the header.
     fn check(&self, mark: Mark) -> u32 {
-        let sum =
-            mix(self.run ^ mix(mark.number) ^ mix(mark.sent_ns.rotate_left(17)) ^ u64::from(mark.producer));
+        // Odd factors keep every bit of the fields apart; one round of mixing does the rest.
+        let number = mark.number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let sent = mark.sent_ns.wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+        let sum = mix(self.run ^ number ^ sent ^ u64::from(mark.producer));
         u32::try_from(sum >> 32).expect("half of 64 bits fits 32")
     }
 

@@ -16,6 +16,9 @@ use crate::arguments::Global;
 use crate::connect::{ConnectOptions, TransportChoice, connect, disconnect, url};
 use crate::failure::Failure;
 
+/// How long removing the topic may take. A broker that is gone is not waited for.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What a batch may have around its records.
 const BATCH_ROOM_BYTES: usize = 64 << 10;
 
@@ -72,7 +75,11 @@ impl Session {
     /// Removes the topic, if it is the session's.
     pub(crate) async fn close(self) -> Result<(), Failure> {
         if self.owns_topic {
-            self.client().admin().delete_topic(&self.run.topic).await?;
+            let admin = self.client().admin();
+            match tokio::time::timeout(REMOVE_TIMEOUT, admin.delete_topic(&self.run.topic)).await {
+                Ok(removed) => removed?,
+                Err(_) => crate::chatter(&format!("weir: the topic {} could not be removed", self.run.topic)),
+            }
         }
         for client in self.clients {
             disconnect(client).await;

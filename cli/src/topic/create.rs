@@ -68,5 +68,6 @@ pub(crate) async fn run(
 
 fn differs(name: &str, differences: &[String]) -> Failure {
     let text = format_args!("topic '{name}' exists with other settings: {}", differences.join(", "));
-    Failure::new(Exit::Conflict, Code::Usage, text).help(format!("'weir topic edit {name}' changes them"))
+    Failure::new(Exit::Conflict, Code::TopicExists, text)
+        .help(format!("'weir topic edit {name}' changes them"))
 }

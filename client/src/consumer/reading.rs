@@ -87,6 +87,10 @@ impl Reading {
     }
 
     /// Waits until every partition has its starting point.
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "one reader at a time: the borrow keeps a second one out"
+    )]
     pub(super) async fn started(&mut self) -> Result<(), Error> {
         poll_fn(|context| {
             let mut state = lock(&self.shared.state);
@@ -108,6 +112,10 @@ impl Reading {
         poll_fn(|context| self.poll_next(context)).await
     }
 
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "one reader at a time: the borrow keeps a second one out"
+    )]
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Delivered, Error>>> {
         loop {
             if let Some(next) = self.next() {
@@ -191,7 +199,7 @@ impl Reading {
                 continue;
             }
             let taken = {
-                let mut state = lock(&self.shared.state);
+                let state = lock(&self.shared.state);
                 if state.is_paused || state.machine.is_queue_empty() {
                     return None;
                 }

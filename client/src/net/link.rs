@@ -205,6 +205,7 @@ impl Driver {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
     fn received(&mut self, live: &Live, frame: Result<Option<RawFrame>, FrameError>) -> Result<(), Trouble> {
         let frame = match frame {
             Ok(Some(frame)) => frame,
@@ -303,6 +304,7 @@ fn ended(live: &Live, error: &dyn std::fmt::Display) -> Trouble {
 /// First and last number of the codes that stand for an alert of TLS.
 const CRYPTO_CODES: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 fn connection_trouble(error: &ConnectionError) -> Trouble {
     let tls = |text: String| Trouble { error: Error::client(ClientCode::Tls, text), is_final: true };
     match error {
@@ -371,6 +373,7 @@ async fn connect_to(shared: &Shared, address: SocketAddr, is_loopback: bool) -> 
     greet(shared, endpoint, connection).await
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 async fn greet(
     shared: &Shared,
     endpoint: Endpoint,

@@ -270,6 +270,7 @@ impl ProducerShared {
 const POOLED_BYTES_MIN: usize = 32 << 10;
 
 /// The error a failed batch stands for.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 fn explain(topic: &str, failed: &Failed) -> (Error, SendFailure) {
     let unknown = failed.maybe_stored;
     let (error, reason) = match &failed.why {
@@ -553,6 +554,7 @@ fn put(shared: &ProducerShared, lane: LaneId, mut outgoing: Outgoing, pieces: &m
 }
 
 /// Reads what the broker says on a lane.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 async fn receive(shared: &ProducerShared, lane: LaneId, recv: RecvStream) -> Result<(), LaneEnd> {
     let mut frames = FrameReader::new(recv, CONTROL_FRAME_BYTES_MAX, None);
     while let Some(frame) = frames.next().await? {

@@ -286,6 +286,7 @@ async fn receive(shared: &ConsumerShared, lane: LaneId, recv: RecvStream) -> Res
     Ok(())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 fn received(shared: &ConsumerShared, lane: LaneId, frame: &RawFrame) -> Result<(), LaneEnd> {
     match frame.kind {
         FrameKind::Deliver => {

@@ -65,7 +65,7 @@ impl<D: Disk> SegmentWriter<D> {
     ) -> Result<Self, DiskError> {
         let path = directory.join(segment_name(identity.segment));
         let bytes = segment_bytes(plan.run_count, plan.data_bytes);
-        let file = match disk.create(&path, Mode::Write, bytes) {
+        let file = match disk.create(&path, Mode::WriteDirect, bytes) {
             Ok(file) => file,
             Err(error) => {
                 // The name may be there though the space is not.

@@ -9,7 +9,7 @@ fn result(offset: u64) -> AppendResult {
     AppendResult { base_offset: Offset::new(offset), record_count: 1, append_time: Timestamp::from_micros(7) }
 }
 
-fn record(producers: &mut Producers, id: u64, epoch: u32, sequence: u64, acked_below: u64, offset: u64) {
+fn record(producers: &mut Producers, id: u64, epoch: u32, sequence: u64, (acked_below, offset): (u64, u64)) {
     let (id, epoch) = (ProducerId::new(id), Epoch::new(epoch));
     producers.record(id, epoch, Sequence::new(sequence), Sequence::new(acked_below), result(offset));
 }
@@ -29,7 +29,7 @@ fn an_unknown_producer_starts_with_sequence_zero() {
 fn a_batch_sent_again_gets_its_first_result() {
     let mut producers = Producers::default();
     for sequence in 0..5 {
-        record(&mut producers, 1, 3, sequence, 0, 100 + sequence);
+        record(&mut producers, 1, 3, sequence, (0, 100 + sequence));
     }
     for sequence in 0..5 {
         assert_eq!(check(&producers, 1, 3, sequence), Verdict::Duplicate(result(100 + sequence)));
@@ -42,7 +42,7 @@ fn a_batch_sent_again_gets_its_first_result() {
 fn results_that_were_answered_are_forgotten() {
     let mut producers = Producers::default();
     for sequence in 0..5 {
-        record(&mut producers, 1, 0, sequence, sequence.saturating_sub(2), sequence);
+        record(&mut producers, 1, 0, sequence, (sequence.saturating_sub(2), sequence));
     }
     assert_eq!(check(&producers, 1, 0, 1), Verdict::Forgotten);
     assert_eq!(check(&producers, 1, 0, 2), Verdict::Duplicate(result(2)));
@@ -53,7 +53,7 @@ fn no_more_results_are_kept_than_may_be_unacknowledged() {
     let mut producers = Producers::default();
     let count = UNACKED_BATCHES_MAX as u64 + 1;
     for sequence in 0..count {
-        record(&mut producers, 1, 0, sequence, 0, sequence);
+        record(&mut producers, 1, 0, sequence, (0, sequence));
     }
     assert_eq!(check(&producers, 1, 0, 0), Verdict::Forgotten);
     assert_eq!(check(&producers, 1, 0, 1), Verdict::Duplicate(result(1)));
@@ -62,10 +62,10 @@ fn no_more_results_are_kept_than_may_be_unacknowledged() {
 #[test]
 fn a_new_epoch_starts_over_and_fences_the_old_one() {
     let mut producers = Producers::default();
-    record(&mut producers, 1, 0, 0, 0, 10);
+    record(&mut producers, 1, 0, 0, (0, 10));
     assert_eq!(check(&producers, 1, 1, 1), Verdict::Gap { expected: Sequence::ZERO });
     assert_eq!(check(&producers, 1, 1, 0), Verdict::Next);
-    record(&mut producers, 1, 1, 0, 0, 11);
+    record(&mut producers, 1, 1, 0, (0, 11));
     assert_eq!(check(&producers, 1, 0, 1), Verdict::Fenced { current: Epoch::new(1) });
     assert_eq!(check(&producers, 1, 1, 0), Verdict::Duplicate(result(11)));
 }
@@ -75,11 +75,11 @@ fn the_producer_that_appended_longest_ago_is_forgotten_first() {
     let mut producers = Producers::default();
     let max = PRODUCERS_PER_PARTITION_MAX as u64;
     for id in 0..max {
-        record(&mut producers, id, 0, 0, 0, id);
+        record(&mut producers, id, 0, 0, (0, id));
     }
     // Producer 0 appends again, so producer 1 is the oldest.
-    record(&mut producers, 0, 0, 1, 0, max);
-    record(&mut producers, max, 0, 0, 0, max + 1);
+    record(&mut producers, 0, 0, 1, (0, max));
+    record(&mut producers, max, 0, 0, (0, max + 1));
     assert_eq!(producers.count(), PRODUCERS_PER_PARTITION_MAX);
     assert_eq!(check(&producers, 1, 0, 1), Verdict::Unknown);
     assert_eq!(check(&producers, 0, 0, 2), Verdict::Next);

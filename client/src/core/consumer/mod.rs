@@ -116,6 +116,9 @@ impl Consumer {
     }
 
     /// How many lanes there are.
+    ///
+    /// # Panics
+    /// If the rules above are broken: a defect of the caller.
     #[must_use]
     pub fn lanes(&self) -> u32 {
         u32::try_from(self.lanes.len()).expect("lanes are few")

@@ -293,6 +293,7 @@ const LOG: u64 = 300;
 const PARTITIONS: u32 = 2;
 
 impl World {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
     fn obey(&mut self) {
         if !self.open {
             return;

@@ -184,6 +184,7 @@ impl<T> Partition<T> {
         self.sent > 0
     }
 
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, and there is one caller")]
     pub(super) fn open(
         &mut self,
         number: BatchNumber,

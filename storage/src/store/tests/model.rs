@@ -7,6 +7,7 @@ use weir_protocol::units::{Offset, PartitionKey, Timestamp, TopicId};
 use super::random::Random;
 use super::sample::{Sample, partition, stored, topic};
 use super::*;
+use crate::checkpoint::{Paths, read_slot};
 use crate::disk::SimDisk;
 use crate::disk::sim::{Fault, Operation};
 use crate::journal::JournalError;
@@ -54,6 +55,8 @@ struct World {
     model: Model,
     /// Frames of a commit that failed: nobody knows whether they are there.
     doubtful: Vec<Frame>,
+    /// The newest manifest was damaged since the last start.
+    rotten: bool,
     /// The next identity of a topic: never used again.
     next_topic: u8,
     now: i64,
@@ -70,6 +73,7 @@ impl World {
             opened: None,
             model: Model::default(),
             doubtful: Vec::new(),
+            rotten: false,
             next_topic: 1,
             now: 0,
             opens: 0,
@@ -98,6 +102,7 @@ impl World {
             }
             self.opened = None;
             if !self.random.chance(30) {
+                self.rot();
                 return self.reopen();
             }
             // The next start dies, too.
@@ -109,12 +114,26 @@ impl World {
         }
     }
 
+    /// Now and then damages the newest manifest, if the older one is whole.
+    fn rot(&mut self) {
+        let paths = Paths::new(data());
+        let found = [0, 1].map(|slot| read_slot(&self.disk, &paths.slot(slot)).unwrap());
+        let generations = found.each_ref().map(|found| found.manifest().filter(|found| found.born));
+        if let [Some(first), Some(second)] = generations.map(|found| found.map(|found| found.generation))
+            && self.random.chance(40)
+        {
+            self.disk.flip(&paths.slot(usize::from(second > first)), 70, 1);
+            self.rotten = true;
+        }
+    }
+
     fn reopen(&mut self) {
         let opened = open(self.disk.clone(), data(), small(), self.now())
             .unwrap_or_else(|error| panic!("seed {}: cannot reopen: {error}", self.seed));
         self.opens += 1;
         assert!(opened.report.unknown_files.is_empty(), "seed {}: {:?}", self.seed, opened.report);
         self.adopt(&opened.state);
+        self.rotten = false;
         self.opened = Some(opened);
         self.check();
     }
@@ -131,8 +150,9 @@ impl World {
             for (partition, expected) in &mut expected.partitions {
                 // Retention may have gone on; a log start never goes back.
                 if let Some(found) = state.partitions.get(partition) {
+                    // What only the newest manifest said of retention is lost with it.
                     assert!(
-                        found.log_start >= expected.log_start,
+                        found.log_start >= expected.log_start || self.rotten,
                         "seed {}: log start of {partition} went back from {} to {}",
                         self.seed,
                         expected.log_start,

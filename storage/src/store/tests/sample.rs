@@ -60,7 +60,8 @@ impl Sample {
             sequence: Sequence::new(self.sequence),
             partition: self.partition,
         };
-        let voids = if self.base_offset.is_multiple_of(5) { Voids::of(self.records, [0]) } else { Voids::NONE };
+        let voids =
+            if self.base_offset.is_multiple_of(5) { Voids::of(self.records, [0]) } else { Voids::NONE };
         let section = BrokerSection {
             base_offset: Offset::new(self.base_offset),
             append_time: self.append_time,

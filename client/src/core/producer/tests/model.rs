@@ -84,6 +84,7 @@ impl World {
         self.partition_of.insert(id, partition.get());
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
     fn complete(&mut self, out: Vec<Completion<u64>>) {
         for done in out {
             let (batch, stored) = match done.outcome {
@@ -135,7 +136,7 @@ impl World {
             *unanswered += 1;
             assert!(*unanswered <= UNACKED, "too many unanswered");
             let sequence = header.sequence.get();
-            let next = stream.next.entry(partition).or_insert(outgoing.acked_below.get());
+            let next = stream.next.entry(partition).or_insert_with(|| outgoing.acked_below.get());
             // A rewind or a new identity starts over at the first that has no result.
             assert!(
                 sequence == *next || sequence == outgoing.acked_below.get(),
@@ -204,6 +205,7 @@ impl World {
         self.producer.granted(LaneId(lane), stream.limit);
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
     fn step(&mut self, kind: u8, number: u32) {
         let (lane, small) = (number % LANES, (number / 2 % 5) as usize);
         match kind {
@@ -261,6 +263,7 @@ impl World {
 }
 
 impl Log {
+    #[expect(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
     fn publish(&mut self, batch: &ProducerBatch, fault: u32) -> Answer {
         batch.verify().unwrap();
         let header = *batch.header();

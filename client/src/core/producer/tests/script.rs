@@ -20,7 +20,7 @@ fn connect(producer: &mut Producer<u64>) {
     producer.connected(1, producer.options().unacked_batches);
     producer.lane_opened(LANE);
     producer.granted(LANE, GRANTED);
-    producer.wakes();
+    let _wakes: Vec<_> = producer.wakes().collect();
 }
 
 /// Enqueues records until each of the identifiers is in a batch of its own.
