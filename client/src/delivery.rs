@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use weir_protocol::batch::ProducerBatch;
 use weir_protocol::message::AckEntry;
 
-use crate::error::{Error, SendError, SendFailure};
+use crate::error::Error;
+use crate::failure::{SendError, SendFailure};
 use crate::message::{Message, Receipt, from_record, system_time};
 use crate::net::shared::lock;
 

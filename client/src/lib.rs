@@ -27,10 +27,13 @@
 //!
 //! [`core`] holds the logic as machines without I/O; the rest drives them over QUIC.
 
+#![cfg_attr(not(feature = "net"), expect(dead_code, reason = "much is used by the driver only"))]
+
 pub mod core;
 
 mod checkpoint;
 mod error;
+mod failure;
 mod message;
 mod options;
 mod url;
@@ -53,9 +56,8 @@ mod producer;
 mod watch;
 
 pub use checkpoint::Checkpoint;
-pub use error::{
-    BatchError, BlockedBy, Class, Error, ErrorKind, Pressure, SendError, SendFailure, TryEnqueueError,
-};
+pub use error::{Class, Error, ErrorKind};
+pub use failure::{BatchError, BlockedBy, Pressure, SendError, SendFailure, TryEnqueueError};
 pub use message::{Delivered, Message, Receipt};
 pub use options::{Breaker, Compression, Durability, Retry, Start, Tls, TransportProfile};
 pub use url::BrokerUrl;

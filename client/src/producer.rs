@@ -7,7 +7,7 @@ mod sink;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use weir_protocol::batch::{RecordInput, TableRow};
+use weir_protocol::batch::{BatchBuilder, RecordInput, TableRow};
 use weir_protocol::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use weir_protocol::partitioner::routing_hash;
 use weir_protocol::units::PartitionId;
@@ -17,9 +17,8 @@ use crate::core::fingerprint::fingerprint;
 use crate::core::producer::{LaneId, PushError, Routing, Why};
 use crate::core::time::Mono;
 use crate::delivery::{BatchCell, Delivery};
-use crate::error::{
-    BatchError, BlockedBy, ClientCode, Error, Pressure, SendError, SendFailure, TryEnqueueError,
-};
+use crate::error::{ClientCode, Error};
+use crate::failure::{BatchError, BlockedBy, Pressure, SendError, SendFailure, TryEnqueueError};
 use crate::message::{Message, Receipt, timestamp};
 use crate::net::publish::{ProducerShared, State};
 use crate::net::shared::lock;
@@ -358,7 +357,8 @@ impl Placing<'_> {
                     let buffer = self.shared.buffer(expected.max(2 * self.size));
                     let cell = BatchCell::new(Arc::clone(&self.shared.on_failure));
                     let now: Mono = self.shared.client.now();
-                    state.machine.open_batch(partition, bytes_max, buffer, cell, now);
+                    let builder = BatchBuilder::with_buffer(bytes_max, buffer);
+                    state.machine.open_batch(partition, builder, cell, now);
                     self.shared.arm(state);
                 }
                 Err(error) => return Err(self.refused(error)),
@@ -383,7 +383,6 @@ impl Placing<'_> {
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 fn pressure(shared: &ProducerShared) -> Pressure {
     let is_circuit_open = shared.client.circuit_error().is_some();
     let now = shared.client.now();
@@ -395,9 +394,9 @@ fn pressure(shared: &ProducerShared) -> Pressure {
         in_flight_bytes: window.bytes(),
         waiting_callers: u32::try_from(window.waiting()).unwrap_or(u32::MAX),
         server_credit_bytes: state.machine.credit(),
-        blocked_by: blocked.map(|(cause, _)| match cause {
-            BlockedBy::Disconnected if is_circuit_open => BlockedBy::CircuitOpen,
-            other => other,
+        blocked_by: blocked.map(|(cause, _)| {
+            let is_breaker = is_circuit_open && cause == BlockedBy::Disconnected;
+            if is_breaker { BlockedBy::CircuitOpen } else { cause }
         }),
         blocked_for: blocked.map_or(Duration::ZERO, |(_, since)| now.since(since)),
     }

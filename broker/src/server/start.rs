@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -216,7 +217,7 @@ fn prepare(
 ) -> Result<Prepared, StartError> {
     let began = std::time::Instant::now();
     let open = OpenOptions { journal: journal_options(options), ..OpenOptions::default() };
-    let opened = weir_storage::store::open(OsDisk, &options.data_directory, open, wall_now())?;
+    let opened = open_data(&options.data_directory, open)?;
     // The certificate comes second: a directory that is not the broker's is left as it was.
     let tls = TlsIdentity::load(
         &options.data_directory.join("tls"),
@@ -242,6 +243,20 @@ fn prepare(
         start_storage(opened, options, (failures, metrics), (requests, gate_sender), threads)
             .map_err(StartError::Thread)?;
     Ok(Prepared { network, node, to_node, pin, lock })
+}
+
+/// Opens the data. A directory that turns out to hold something else is left as it was found.
+fn open_data(directory: &Path, options: OpenOptions) -> Result<Opened<OsDisk>, OpenError> {
+    let lock = directory.join("lock");
+    let was_there = lock.exists();
+    let opened = weir_storage::store::open(OsDisk, directory, options, wall_now());
+    if let Err(OpenError::NotADataDirectory { .. }) = &opened
+        && !was_there
+        && let Err(error) = std::fs::remove_file(&lock)
+    {
+        tracing::warn!(path = %lock.display(), %error, "the lock cannot be removed");
+    }
+    opened
 }
 
 /// A ring that starts as it always does and grows as far as it may.

@@ -118,7 +118,7 @@ impl ConsumerBuilder {
         let machine = Machine::new(options);
         let consumer = Arc::new(ConsumerShared::new(Arc::clone(&shared), &self.topic, machine, pool_bytes));
         shared.tasks.spawn_on(subscribe::run(Arc::clone(&consumer)), &shared.runtime);
-        let mut reading = Reading::new(consumer, self.client, topic.id, self.messages);
+        let reading = Reading::new(consumer, self.client, topic.id, self.messages);
         reading.started().await?;
         Ok(reading)
     }

@@ -87,11 +87,7 @@ impl Reading {
     }
 
     /// Waits until every partition has its starting point.
-    #[expect(
-        clippy::needless_pass_by_ref_mut,
-        reason = "one reader at a time: the borrow keeps a second one out"
-    )]
-    pub(super) async fn started(&mut self) -> Result<(), Error> {
+    pub(super) async fn started(&self) -> Result<(), Error> {
         poll_fn(|context| {
             let mut state = lock(&self.shared.state);
             if let Some(error) = &state.error {
@@ -112,11 +108,7 @@ impl Reading {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    #[expect(
-        clippy::needless_pass_by_ref_mut,
-        reason = "one reader at a time: the borrow keeps a second one out"
-    )]
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Delivered, Error>>> {
+    pub(super) fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Result<Delivered, Error>>> {
         loop {
             if let Some(next) = self.next() {
                 return Poll::Ready(Some(next));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::core::time::Mono;
 
 /// Silence after which a peer is taken for gone.
-pub const SILENCE_MAX: Duration = Duration::from_secs(3);
+pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Compares how many datagrams were sent and received since the last look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,8 +47,8 @@ mod tests {
         assert!(!silence.observe(at(0), 5, 5));
         assert!(!silence.observe(at(100), 5, 5), "nothing was asked");
         assert!(!silence.observe(at(101), 6, 5));
-        assert!(!silence.observe(at(103), 9, 5));
-        assert!(silence.observe(at(104), 9, 5));
+        assert!(!silence.observe(at(102), 9, 5));
+        assert!(silence.observe(at(103), 9, 5));
     }
 
     #[test]
@@ -56,9 +56,9 @@ mod tests {
         let mut silence = Silence::default();
         assert!(!silence.observe(at(0), 5, 5));
         assert!(!silence.observe(at(1), 6, 5));
-        assert!(!silence.observe(at(3), 7, 6));
-        assert!(!silence.observe(at(5), 8, 6));
-        assert!(!silence.observe(at(7), 9, 6));
-        assert!(silence.observe(at(8), 9, 6));
+        assert!(!silence.observe(at(2), 7, 6));
+        assert!(!silence.observe(at(4), 8, 6));
+        assert!(!silence.observe(at(5), 9, 6));
+        assert!(silence.observe(at(6), 9, 6));
     }
 }

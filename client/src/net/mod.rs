@@ -14,6 +14,7 @@
 //! is held across an await.
 
 pub(crate) mod frames;
+pub(crate) mod lane;
 pub(crate) mod link;
 pub(crate) mod pool;
 pub(crate) mod publish;

@@ -1,44 +1,29 @@
 //! Publishing: the producer's machine under its lock, and the task that carries its lanes.
 
+mod lane;
+mod task;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
-use std::time::Duration;
 
-use bytes::BufMut as _;
-use quinn::{RecvStream, SendStream};
 use tokio::sync::{Notify, watch};
+use weir_protocol::ErrorCode;
 use weir_protocol::batch::Compression;
-use weir_protocol::frame::FrameKind;
-use weir_protocol::limits::{CONTROL_FRAME_BYTES_MAX, UNACKED_BATCHES_MAX};
-use weir_protocol::message::{
-    Failure, Grant, Message as _, OpenProducer, ProducerOpened, Publish, PublishAck, PublishOpen,
-    PublishRejected,
-};
 use weir_protocol::units::Durability;
-use weir_protocol::{DecodeError, ErrorClass, ErrorCode};
 
-use crate::core::producer::{
-    Completion, Failed, Identity, LaneId, Outcome, Outgoing, OutgoingContent, Producer, Violation, Why,
-};
-use crate::core::requests::Repeat;
+use crate::core::producer::{BatchNumber, Completion, Failed, LaneId, Outcome, Producer, Why};
 use crate::core::time::Mono;
 use crate::core::window::Ticket;
 use crate::delivery::{BatchCell, OnFailure, messages_of};
-use crate::error::{Class, ClientCode, Error, SendError, SendFailure};
+use crate::error::{Class, ClientCode, Error};
+use crate::failure::{SendError, SendFailure};
 use crate::message::Message;
-use crate::net::frames::{FrameError, FrameReader, Pieces};
+use crate::net::lane::LANES_MAX;
 use crate::net::pool::BufferPool;
-use crate::net::shared::{Live, Shared, expect, lock};
+use crate::net::shared::{Shared, lock};
 
-/// Lanes of a producer, whatever the broker allows.
-pub(crate) const LANES_MAX: u32 = 64;
-
-/// Pause before a lane that failed alone is opened again, at most.
-const REOPEN_PAUSE: Duration = Duration::from_millis(200);
-
-/// How long a lane that cannot be written to is still read.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(crate) use task::{open_identity, run};
 
 /// What is behind a producer's lock.
 pub(crate) struct State {
@@ -253,7 +238,7 @@ impl ProducerShared {
     }
 
     /// Waits until everything before this batch has its result.
-    pub(crate) async fn resolved_below(&self, mark: crate::core::producer::BatchNumber) {
+    pub(crate) async fn resolved_below(&self, mark: BatchNumber) {
         loop {
             let progress = self.progress.notified();
             tokio::pin!(progress);
@@ -270,7 +255,6 @@ impl ProducerShared {
 const POOLED_BYTES_MIN: usize = 32 << 10;
 
 /// The error a failed batch stands for.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
 fn explain(topic: &str, failed: &Failed) -> (Error, SendFailure) {
     let unknown = failed.maybe_stored;
     let (error, reason) = match &failed.why {
@@ -293,296 +277,11 @@ fn explain(topic: &str, failed: &Failed) -> (Error, SendFailure) {
             } else {
                 format!("topic '{topic}': {detail}")
             };
-            let reason = match code {
-                ErrorCode::BatchTooLarge => SendFailure::TooLarge { limit: failed.batch.length() },
-                _ => SendFailure::Other,
-            };
+            let is_too_large = *code == ErrorCode::BatchTooLarge;
+            let limit = failed.batch.length();
+            let reason = if is_too_large { SendFailure::TooLarge { limit } } else { SendFailure::Other };
             (Error::broker(*code, text), reason)
         }
     };
     if unknown { (error.with_class(Class::OutcomeUnknown), reason) } else { (error, reason) }
-}
-
-/// Why a lane ended.
-enum LaneEnd {
-    /// The connection is gone, or will be.
-    Connection,
-    /// The broker gave the lane up.
-    Refused(Failure),
-    /// The broker broke the protocol.
-    Violated(String),
-    /// The broker leaves and nothing is under way any more.
-    Left,
-}
-
-impl From<FrameError> for LaneEnd {
-    fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::Read(_) | FrameError::Cut => Self::Connection,
-            FrameError::Decode(error) => Self::Violated(error.to_string()),
-        }
-    }
-}
-
-impl From<DecodeError> for LaneEnd {
-    fn from(error: DecodeError) -> Self {
-        Self::Violated(error.to_string())
-    }
-}
-
-impl From<Violation> for LaneEnd {
-    fn from(violation: Violation) -> Self {
-        Self::Violated(violation.to_string())
-    }
-}
-
-/// Carries a producer until it is closed and everything has its result.
-pub(crate) async fn run(shared: Arc<ProducerShared>) {
-    let mut current = shared.client.current.subscribe();
-    loop {
-        let live = current.borrow_and_update().clone();
-        if let Some(live) = live {
-            carry(&shared, &live).await;
-            let now = shared.client.now();
-            shared.with(|state, _| {
-                (0..state.machine.lanes()).for_each(|lane| state.machine.lane_lost(LaneId(lane), now));
-            });
-        }
-        if is_done(&shared) {
-            return;
-        }
-        tokio::select! {
-            changed = current.changed() => if changed.is_err() { break },
-            () = shared.client.stop.cancelled() => break,
-            () = housekeeping(&shared) => {}
-        }
-    }
-    shared.end(&Why::Closed);
-}
-
-fn is_done(shared: &ProducerShared) -> bool {
-    let state = lock(&shared.state);
-    state.machine.ended().is_some() || (state.closing.is_some() && state.machine.is_idle())
-}
-
-/// Looks after timers until the producer is done.
-async fn housekeeping(shared: &ProducerShared) {
-    while !is_done(shared) {
-        let armed = lock(&shared.state).armed;
-        let wait = async {
-            match armed {
-                Some(at) => tokio::time::sleep_until(shared.client.instant(at)).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = wait => {
-                let now = shared.client.now();
-                shared.with(|state, out| {
-                    state.machine.tick(now, out);
-                    state.armed = None;
-                });
-            }
-            () = shared.attention.notified() => {}
-        }
-    }
-}
-
-/// Carries the lanes over one connection until it ends or the producer is done.
-async fn carry(shared: &Arc<ProducerShared>, live: &Arc<Live>) {
-    let limits = &live.welcome.limits;
-    let lanes = limits.lanes_max.clamp(1, LANES_MAX);
-    let unacked = usize::try_from(limits.unacked_batches_max).unwrap_or(UNACKED_BATCHES_MAX);
-    let lanes = shared.with(|state, _| {
-        state.machine.connected(lanes, unacked.clamp(1, UNACKED_BATCHES_MAX));
-        state.machine.lanes()
-    });
-    let mut tasks = tokio::task::JoinSet::new();
-    for lane in 0..lanes {
-        let (shared, live) = (Arc::clone(shared), Arc::clone(live));
-        tasks.spawn(async move { keep_lane(&shared, &live, LaneId(lane)).await });
-    }
-    tokio::select! {
-        _ = live.connection.closed() => {}
-        () = shared.client.stop.cancelled() => {}
-        () = housekeeping(shared) => {}
-        () = identities(shared) => {}
-    }
-    tasks.shutdown().await;
-}
-
-/// Asks for a new identity whenever the machine wants one. Never ends.
-async fn identities(shared: &ProducerShared) {
-    loop {
-        if lock(&shared.state).machine.wants_identity() {
-            match open_identity(&shared.client).await {
-                Ok(identity) => shared.with(|state, _| state.machine.identified(identity)),
-                Err(error) => {
-                    tracing::warn!(%error, topic = shared.topic, "no new producer identity");
-                    tokio::time::sleep(REOPEN_PAUSE).await;
-                }
-            }
-        } else {
-            shared.identity.notified().await;
-        }
-    }
-}
-
-/// Asks the broker for a producer identity.
-pub(crate) async fn open_identity(client: &Shared) -> Result<Identity, Error> {
-    let answer = client.request(|request| OpenProducer { request }, Repeat::Harmless).await?;
-    let opened: ProducerOpened = expect(&answer)?;
-    Ok(Identity { producer: opened.producer, epoch: opened.epoch })
-}
-
-/// Keeps a lane open while the connection lasts.
-async fn keep_lane(shared: &ProducerShared, live: &Live, lane: LaneId) {
-    loop {
-        let Some(notify) = shared.lanes.get(lane.0 as usize) else { return };
-        while !lock(&shared.state).machine.is_lane_needed(lane) {
-            notify.notified().await;
-        }
-        if live.leaving.is_cancelled() {
-            return;
-        }
-        let end = {
-            let _under_way = live.publishing.token();
-            match run_lane(shared, live, lane).await {
-                Ok(never) => never,
-                Err(end) => end,
-            }
-        };
-        let now = shared.client.now();
-        shared.with(|state, _| state.machine.lane_lost(lane, now));
-        match end {
-            LaneEnd::Connection if live.connection.close_reason().is_some() => return,
-            LaneEnd::Left => return,
-            LaneEnd::Connection => {}
-            LaneEnd::Violated(what) => return live.violated(&what),
-            LaneEnd::Refused(failure) if failure.code.class() == ErrorClass::Fix => {
-                let why = Why::Rejected { code: failure.code, detail: failure.detail };
-                return shared.end(&why);
-            }
-            LaneEnd::Refused(failure) => {
-                tracing::debug!(
-                    code = failure.code.number(),
-                    detail = failure.detail,
-                    "the broker gave a lane up"
-                );
-                let advised = Duration::from_millis(u64::from(failure.retry_after_ms));
-                tokio::time::sleep(advised).await;
-            }
-        }
-        tokio::time::sleep(REOPEN_PAUSE).await;
-    }
-}
-
-/// Opens a lane's stream and uses it until it ends.
-async fn run_lane(shared: &ProducerShared, live: &Live, lane: LaneId) -> Result<LaneEnd, LaneEnd> {
-    let (mut send, recv) = live.connection.open_bi().await.map_err(|_gone| LaneEnd::Connection)?;
-    let topic = lock(&shared.state).machine.options().topic;
-    let open = PublishOpen { topic, durability: shared.durability };
-    send.write_all(&open.to_frame()).await.map_err(|_gone| LaneEnd::Connection)?;
-    shared.with(|state, _| state.machine.lane_opened(lane));
-    let transmit = async {
-        match transmit(shared, live, lane, &mut send).await {
-            Err(LaneEnd::Connection) => {
-                // Why the broker stopped reading comes on the other half.
-                tokio::time::sleep(LAST_WORDS).await;
-                Err(LaneEnd::Connection)
-            }
-            other => other,
-        }
-    };
-    tokio::select! {
-        biased;
-        end = receive(shared, lane, recv) => end.map(|()| LaneEnd::Connection),
-        end = transmit => end,
-    }
-}
-
-/// Writes batches as the machine lets them go.
-async fn transmit(
-    shared: &ProducerShared,
-    live: &Live,
-    lane: LaneId,
-    send: &mut SendStream,
-) -> Result<LaneEnd, LaneEnd> {
-    let notify = shared.lanes.get(lane.0 as usize).ok_or(LaneEnd::Connection)?;
-    let mut taken = Vec::new();
-    let mut pieces = Pieces::default();
-    loop {
-        if live.leaving.is_cancelled() && lock(&shared.state).machine.is_lane_idle(lane) {
-            return Ok(LaneEnd::Left);
-        }
-        if !live.leaving.is_cancelled() {
-            lock(&shared.state).machine.take(lane, &mut taken);
-        }
-        if taken.is_empty() {
-            tokio::select! {
-                () = notify.notified() => {}
-                () = live.leaving.cancelled(), if !live.leaving.is_cancelled() => {}
-            }
-            continue;
-        }
-        for outgoing in taken.drain(..) {
-            put(shared, lane, outgoing, &mut pieces);
-        }
-        let mut chunks = pieces.take();
-        send.write_all_chunks(&mut chunks).await.map_err(|_gone| LaneEnd::Connection)?;
-    }
-}
-
-/// Seals a batch if need be and adds its frame.
-fn put(shared: &ProducerShared, lane: LaneId, mut outgoing: Outgoing, pieces: &mut Pieces) {
-    let acked_below = outgoing.acked_below;
-    let content = std::mem::replace(&mut outgoing.content, OutgoingContent::Taken);
-    let batch = match content {
-        OutgoingContent::Sealed(batch) => batch,
-        OutgoingContent::Unsealed(builder, identity) => {
-            let batch = builder.finish(&identity, shared.compression);
-            if !shared.with(|state, out| state.machine.sealed(lane, &mut outgoing, &batch, out)) {
-                return;
-            }
-            batch
-        }
-        OutgoingContent::Taken => return,
-    };
-    let publish = Publish { acked_below, batch };
-    pieces.small().put_slice(&publish.front());
-    pieces.share(publish.batch.bytes());
-}
-
-/// Reads what the broker says on a lane.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
-async fn receive(shared: &ProducerShared, lane: LaneId, recv: RecvStream) -> Result<(), LaneEnd> {
-    let mut frames = FrameReader::new(recv, CONTROL_FRAME_BYTES_MAX, None);
-    while let Some(frame) = frames.next().await? {
-        match frame.kind {
-            FrameKind::Grant => {
-                let grant = Grant::from_frame(&frame)?;
-                shared.with(|state, _| state.machine.granted(lane, grant.limit_bytes));
-            }
-            FrameKind::PublishAck => {
-                let ack = PublishAck::from_frame(&frame)?;
-                let now = shared.client.now();
-                shared.with(|state, out| {
-                    ack.entries.iter().try_for_each(|entry| state.machine.acked(lane, entry, now, out))
-                })?;
-            }
-            FrameKind::PublishRejected => {
-                let rejected = PublishRejected::from_frame(&frame)?;
-                tracing::debug!(
-                    code = rejected.code.number(),
-                    detail = rejected.detail,
-                    "a batch was refused"
-                );
-                let now = shared.client.now();
-                shared.with(|state, out| state.machine.rejected(lane, rejected, now, out))?;
-            }
-            FrameKind::Failure => return Err(LaneEnd::Refused(Failure::from_frame(&frame)?)),
-            other => return Err(LaneEnd::Violated(format!("{other:?} on a publishing lane"))),
-        }
-    }
-    Ok(())
 }

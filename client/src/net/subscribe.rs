@@ -8,29 +8,21 @@ use bytes::BytesMut;
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
+use weir_protocol::ErrorClass;
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::limits::FRAME_BYTES_MAX;
 use weir_protocol::message::{
     Deliver, Failure, Gap, Grant, Message as _, PartitionEnded, PartitionStarted, UnsubscribePartition,
 };
-use weir_protocol::{DecodeError, ErrorClass};
 
 use crate::consumer::ConsumerEvent;
 use crate::core::consumer::{Command, Consumer, LaneId};
 use crate::error::Error;
-use crate::net::frames::{FrameError, FrameReader};
+use crate::net::frames::FrameReader;
+use crate::net::lane::{LANES_MAX, LAST_WORDS, LaneEnd, REOPEN_PAUSE};
 use crate::net::link::failure_error;
 use crate::net::pool::BufferPool;
 use crate::net::shared::{Live, Shared, lock};
-
-/// Lanes of a consumer, whatever the broker allows.
-const LANES_MAX: u32 = 64;
-
-/// Pause before a lane that failed alone is opened again.
-const REOPEN_PAUSE: Duration = Duration::from_millis(200);
-
-/// How long a lane that cannot be written to is still read.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Events that wait for someone to look at them; older ones are dropped, and counted.
 const EVENTS_MAX: usize = 256;
@@ -126,30 +118,6 @@ impl ConsumerShared {
     }
 }
 
-/// Why a lane ended.
-enum LaneEnd {
-    Connection,
-    Refused(Failure),
-    Violated(String),
-    /// Nothing more is wanted of it.
-    Finished,
-}
-
-impl From<FrameError> for LaneEnd {
-    fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::Read(_) | FrameError::Cut => Self::Connection,
-            FrameError::Decode(error) => Self::Violated(error.to_string()),
-        }
-    }
-}
-
-impl From<DecodeError> for LaneEnd {
-    fn from(error: DecodeError) -> Self {
-        Self::Violated(error.to_string())
-    }
-}
-
 /// Carries a consumer until it is dropped or the client is closed.
 pub(crate) async fn run(shared: Arc<ConsumerShared>) {
     let mut current = shared.client.current.subscribe();
@@ -210,7 +178,7 @@ async fn keep_lane(shared: &ConsumerShared, live: &Live, lane: LaneId) {
         match end {
             LaneEnd::Connection if live.connection.close_reason().is_some() => return,
             LaneEnd::Connection => tokio::time::sleep(REOPEN_PAUSE).await,
-            LaneEnd::Finished => {}
+            LaneEnd::Done => {}
             LaneEnd::Violated(what) => return live.violated(&what),
             LaneEnd::Refused(failure) if failure.code.class() == ErrorClass::Fix => {
                 return shared.fail(failure_error(&failure));
@@ -272,7 +240,7 @@ async fn transmit(shared: &ConsumerShared, lane: LaneId, send: &mut SendStream) 
             notify.notified().await;
         } else {
             drop(send.finish());
-            return Ok(LaneEnd::Finished);
+            return Ok(LaneEnd::Done);
         }
     }
 }
@@ -286,7 +254,7 @@ async fn receive(shared: &ConsumerShared, lane: LaneId, recv: RecvStream) -> Res
     Ok(())
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds break the protocol")]
 fn received(shared: &ConsumerShared, lane: LaneId, frame: &RawFrame) -> Result<(), LaneEnd> {
     match frame.kind {
         FrameKind::Deliver => {

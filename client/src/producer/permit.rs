@@ -9,7 +9,8 @@ use tokio::time::Sleep;
 
 use crate::core::window::Ticket;
 use crate::delivery::Delivery;
-use crate::error::{ClientCode, Error, SendError, SendFailure};
+use crate::error::{ClientCode, Error};
+use crate::failure::{SendError, SendFailure};
 use crate::message::Message;
 use crate::net::publish::ProducerShared;
 use crate::net::shared::lock;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use futures_sink::Sink;
 
 use crate::delivery::Delivery;
-use crate::error::SendError;
+use crate::failure::SendError;
 use crate::message::Message;
 use crate::producer::{Producer, Reservation};
 

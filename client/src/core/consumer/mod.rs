@@ -118,6 +118,9 @@ impl Consumer {
     /// How many lanes there are.
     ///
     /// # Panics
+    /// Never: their number came in 32 bits.
+    ///
+    /// # Panics
     /// If the rules above are broken: a defect of the caller.
     #[must_use]
     pub fn lanes(&self) -> u32 {

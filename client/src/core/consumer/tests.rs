@@ -293,7 +293,6 @@ const LOG: u64 = 300;
 const PARTITIONS: u32 = 2;
 
 impl World {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
     fn obey(&mut self) {
         if !self.open {
             return;
@@ -308,7 +307,7 @@ impl World {
                 Command::Subscribe(start) => {
                     let position = match start.start {
                         StartAt::Offset(offset) => offset.get(),
-                        _ => 0,
+                        StartAt::Earliest | StartAt::Latest | StartAt::Time(_) | StartAt::Last(_) => 0,
                     };
                     started(&mut self.consumer, &start, position, LOG);
                     self.reading.insert(start.partition.get(), (start, position));

@@ -7,7 +7,8 @@ use weir_protocol::units::PartitionId;
 use weir_protocol::{ErrorClass, ErrorCode};
 
 use crate::core::backoff;
-use crate::core::producer::partition::{Ended, Partition, Pause};
+use crate::core::producer::batch::Ended;
+use crate::core::producer::partition::Pause;
 use crate::core::producer::types::{Completion, Identity, LaneId, Outcome, Violation, Why};
 use crate::core::producer::{Producer, index};
 use crate::core::time::Mono;
@@ -26,6 +27,28 @@ enum Remedy {
     Drop,
     /// Go on as another producer.
     Reidentify,
+}
+
+impl Remedy {
+    fn of(code: ErrorCode, failures: u32, is_first_maybe_stored: bool) -> Self {
+        use ErrorCode as C;
+        if matches!(code, C::ProducerUnknown | C::ProducerFenced | C::SequenceForgotten) {
+            return Self::Reidentify;
+        }
+        // The broker stops, and its recovery decides what was stored.
+        if code == C::StorageFailed {
+            return Self::AgainInDoubt;
+        }
+        if code == C::SequenceGap && failures >= GAPS_MAX {
+            return Self::Reidentify;
+        }
+        match code.class() {
+            ErrorClass::Retry => Self::Again,
+            // Its sequence may stand for it already, so no other batch can have that sequence.
+            ErrorClass::Fix | ErrorClass::Fatal if is_first_maybe_stored => Self::Reidentify,
+            ErrorClass::Fix | ErrorClass::Fatal => Self::Drop,
+        }
+    }
 }
 
 impl<T> Producer<T> {
@@ -80,30 +103,22 @@ impl<T> Producer<T> {
     }
 
     /// Acts on a refusal, once everything that was sent of the partition has its answer.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is treated alike, also what may be added")]
     fn settle(&mut self, partition: PartitionId, now: Mono, out: &mut Vec<Completion<T>>) {
         let Some(queue) = self.queue_mut(partition) else { return };
         let Some(verdict) = queue.verdict() else { return };
         queue.failures += 1;
-        let is_lost = verdict.code == ErrorCode::SequenceGap && queue.failures >= GAPS_MAX;
-        match verdict.code {
-            _ if is_lost => self.lose_identity(partition, &verdict, out),
-            ErrorCode::ProducerUnknown | ErrorCode::ProducerFenced | ErrorCode::SequenceForgotten => {
-                self.lose_identity(partition, &verdict, out);
-            }
-            // The broker stops, and its recovery decides what was stored: the same sequences are sent again then.
-            ErrorCode::StorageFailed => {
+        match Remedy::of(verdict.code, queue.failures, queue.is_first_maybe_stored()) {
+            Remedy::Again => self.wait_and_retry(partition, &verdict, now),
+            Remedy::AgainInDoubt => {
                 queue.distrust_rejections();
                 self.wait_and_retry(partition, &verdict, now);
             }
-            code if code.class() == ErrorClass::Retry => self.wait_and_retry(partition, &verdict, now),
-            // Its sequence may stand for it already, so no other batch can have that sequence.
-            _ if queue.is_first_maybe_stored() => self.lose_identity(partition, &verdict, out),
-            _ => {
+            Remedy::Drop => {
                 queue.failures = 0;
                 self.fail_first(partition, &verdict, out);
                 self.schedule_later(partition);
             }
+            Remedy::Reidentify => self.lose_identity(partition, &verdict, out),
         }
     }
 
@@ -116,7 +131,7 @@ impl<T> Producer<T> {
         let wait = match verdict.retry_after_ms {
             0 if is_affordable => backoff::delay(&retry, queue.failures, &mut self.random),
             0 => retry.max,
-            advised => std::time::Duration::from_millis(u64::from(advised)),
+            advised => Duration::from_millis(u64::from(advised)),
         };
         queue.pause = Pause::Until(now.after(wait), verdict.code);
         self.set_timer(partition);
@@ -152,7 +167,7 @@ impl<T> Producer<T> {
         }
     }
 
-    fn end_batch(&mut self, ended: Ended<T>, out: &mut Vec<Completion<T>>) {
+    pub(super) fn end_batch(&mut self, ended: Ended<T>, out: &mut Vec<Completion<T>>) {
         self.unresolved.remove(&ended.number);
         if let Some((cost, records)) = ended.freed {
             self.window.release(cost, u64::from(records));

@@ -8,6 +8,7 @@
 //! nothing, and the batches of a busy partition grow with the time an answer takes.
 
 mod answers;
+mod batch;
 mod lane;
 mod partition;
 mod sending;
@@ -18,21 +19,20 @@ mod types;
 
 use std::collections::BTreeSet;
 
-use weir_protocol::ErrorClass;
 use weir_protocol::ErrorCode;
-use weir_protocol::batch::{BatchBuilder, ProducerBatch, RecordInput};
-use weir_protocol::message::{AckEntry, Publish, PublishRejected};
+use weir_protocol::batch::{BatchBuilder, RecordInput};
 use weir_protocol::partitioner::partition_of;
 use weir_protocol::units::PartitionId;
 
-use crate::core::backoff::{self, Budget};
+use crate::core::backoff::Budget;
 use crate::core::random::Random;
 use crate::core::time::Mono;
 use crate::core::window::Window;
-use crate::error::BlockedBy;
+use crate::failure::BlockedBy;
 
+use batch::Batch;
 use lane::Lane;
-use partition::{BatchBounds, Ended, Partition, Pause, Refusal};
+use partition::{BatchBounds, Partition, Pause, Refusal};
 pub use types::{
     BatchNumber, Completion, Failed, Identity, LaneId, Outcome, Outgoing, OutgoingContent, ProducerOptions,
     PushError, Pushed, Routing, Violation, Why,
@@ -172,28 +172,22 @@ impl<T> Producer<T> {
         }
     }
 
-    /// Opens a batch in a partition, with memory to put it in, and closes the one before.
+    /// Opens a batch in a partition and closes the one before.
     ///
     /// # Panics
     /// If there is no such partition, or the producer has ended: [`Producer::push`] says so first.
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, and there is one caller")]
-    pub fn open_batch(
-        &mut self,
-        partition: PartitionId,
-        bytes_max: usize,
-        buffer: Vec<u8>,
-        ticket: T,
-        now: Mono,
-    ) {
+    pub fn open_batch(&mut self, partition: PartitionId, builder: BatchBuilder, ticket: T, now: Mono) {
         assert!(self.ended.is_none(), "a producer that has ended takes no records");
         let number = BatchNumber(self.next_number);
         self.next_number += 1;
         self.unresolved.insert(number);
-        let due = self.options.linger.is_zero();
         let (topic, identity) = (self.options.topic, self.identity);
         let slot = self.partitions.get_mut(index(partition)).expect("the partition was routed to");
         let queue = slot.get_or_insert_with(|| Box::new(Partition::new(topic, partition, identity)));
-        queue.open(number, ticket, BatchBuilder::with_buffer(bytes_max, buffer), now, due);
+        queue.open(Batch::new(number, ticket, builder, now));
+        if self.options.linger.is_zero() {
+            queue.make_due();
+        }
         self.set_timer(partition);
     }
 

@@ -7,56 +7,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use weir_protocol::ErrorCode;
-use weir_protocol::batch::{
-    BatchBuilder, BatchIdentity, BuildError, Compression, ProducerBatch, RecordInput,
-};
+use weir_protocol::batch::{BatchIdentity, BuildError, ProducerBatch, RecordInput};
 use weir_protocol::message::{AckEntry, Publish, PublishRejected};
 use weir_protocol::units::{PartitionId, PartitionKey, Sequence, TopicId};
 
+use crate::core::producer::batch::{Batch, Content, Ended, readdress};
 use crate::core::producer::types::{BatchNumber, Failed, Identity, OutgoingContent, Violation, Why};
 use crate::core::time::Mono;
-
-/// One batch from its first record to its result.
-#[derive(Debug)]
-pub(super) struct Batch<T> {
-    pub(super) number: BatchNumber,
-    /// Who waits for the result; nobody any more once they were told.
-    pub(super) ticket: Option<T>,
-    content: Content,
-    pub(super) records: u32,
-    /// What its records count for in the window.
-    pub(super) cost: u64,
-    opened: Mono,
-    attempts: u32,
-    /// It was sent and the answer was lost.
-    maybe_stored: bool,
-    /// It need not wait for more records.
-    due: bool,
-}
-
-/// A batch that came to its end without being stored, as far as is known.
-#[derive(Debug)]
-pub(super) struct Ended<T> {
-    pub(super) number: BatchNumber,
-    /// Who waits for the result, if anybody still does.
-    pub(super) ticket: Option<T>,
-    /// What it gives back to the window: cost and messages. Nothing if it stays because its sequence is used up.
-    pub(super) freed: Option<(u64, u32)>,
-    pub(super) records: u32,
-    pub(super) failed: Failed,
-}
-
-#[derive(Debug)]
-enum Content {
-    /// Takes records.
-    Open(Box<BatchBuilder>),
-    /// Full.
-    Closed(Box<BatchBuilder>),
-    /// The driver computes its checksum.
-    Sealing,
-    /// Ready to be sent, or sent.
-    Sealed(ProducerBatch),
-}
 
 /// Why a partition sends nothing although it could.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,36 +74,6 @@ pub(super) struct Partition<T> {
     taken_bytes: usize,
 }
 
-impl<T> Batch<T> {
-    fn length(&self) -> usize {
-        match &self.content {
-            Content::Open(builder) | Content::Closed(builder) => builder.length(),
-            Content::Sealing => 0,
-            Content::Sealed(batch) => batch.length(),
-        }
-    }
-
-    /// Ends the batch without a result. Not for one that is being sealed.
-    pub(super) fn end(self, why: Why, identity: &BatchIdentity) -> Option<Ended<T>> {
-        let batch = match self.content {
-            Content::Open(builder) | Content::Closed(builder) => builder.finish(identity, Compression::None),
-            Content::Sealing => return None,
-            Content::Sealed(batch) => batch,
-        };
-        let failed = Failed { batch, attempts: self.attempts, maybe_stored: self.maybe_stored, why };
-        let freed = Some((self.cost, self.records));
-        Some(Ended { number: self.number, ticket: self.ticket, freed, records: self.records, failed })
-    }
-
-    /// The bytes, once it is sealed.
-    pub(super) fn into_sealed(self) -> Option<ProducerBatch> {
-        match self.content {
-            Content::Sealed(batch) => Some(batch),
-            Content::Open(_) | Content::Closed(_) | Content::Sealing => None,
-        }
-    }
-}
-
 impl<T> Partition<T> {
     pub(super) fn new(topic: TopicId, partition: PartitionId, identity: Identity) -> Self {
         Self {
@@ -184,27 +111,10 @@ impl<T> Partition<T> {
         self.sent > 0
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own, and there is one caller")]
-    pub(super) fn open(
-        &mut self,
-        number: BatchNumber,
-        ticket: T,
-        builder: BatchBuilder,
-        now: Mono,
-        due: bool,
-    ) {
+    /// Takes a new batch for records, and closes the one before.
+    pub(super) fn open(&mut self, batch: Batch<T>) {
         self.close();
-        self.batches.push_back(Batch {
-            number,
-            ticket: Some(ticket),
-            content: Content::Open(Box::new(builder)),
-            records: 0,
-            cost: 0,
-            opened: now,
-            attempts: 0,
-            maybe_stored: false,
-            due,
-        });
+        self.batches.push_back(batch);
     }
 
     /// Puts a record into the open batch. Returns its number there, and whether the batch is full now.
@@ -503,13 +413,4 @@ impl<T> Partition<T> {
         let index = self.batches.binary_search_by_key(&number, |batch| batch.number).ok()?;
         self.batches.remove(index)
     }
-}
-
-/// The same bytes where the identity is still the same, else with a new header.
-fn readdress(batch: ProducerBatch, identity: &BatchIdentity) -> ProducerBatch {
-    let header = batch.header();
-    let is_same = header.producer == identity.producer
-        && header.producer_epoch == identity.producer_epoch
-        && header.sequence == identity.sequence;
-    if is_same { batch } else { batch.readdressed(identity) }
 }

@@ -5,7 +5,6 @@ use weir_protocol::message::Publish;
 use weir_protocol::units::PartitionId;
 
 use crate::core::producer::lane::Lane;
-use crate::core::producer::partition::Partition;
 use crate::core::producer::types::{Completion, LaneId, Outgoing, OutgoingContent};
 use crate::core::producer::{Producer, index};
 use crate::core::time::Mono;
@@ -19,6 +18,9 @@ impl<T> Producer<T> {
     ///
     /// # Panics
     /// If the rules above are broken: a defect of the caller.
+    ///
+    /// # Panics
+    /// If a lane is open.
     pub fn connected(&mut self, lanes: u32, unacked_batches: usize) {
         assert!(
             self.lanes.iter().all(|lane| !lane.is_open),
@@ -37,6 +39,9 @@ impl<T> Producer<T> {
     }
 
     /// How many lanes there are.
+    ///
+    /// # Panics
+    /// Never: their number came in 32 bits.
     ///
     /// # Panics
     /// If the rules above are broken: a defect of the caller.
@@ -101,11 +106,14 @@ impl<T> Producer<T> {
     /// Takes what may be sent on a lane now: whole batches, in turns of the partitions, within its credit.
     ///
     /// # Panics
+    /// If a partition changes its mind within the call: our bug.
+    ///
+    /// # Panics
     /// If the rules above are broken: a defect of the caller.
     pub fn take(&mut self, lane_id: LaneId, out: &mut Vec<Outgoing>) {
         let unacked_max = self.options.unacked_batches;
         let mut taken = 0;
-        while taken < TAKE_BYTES as u64 {
+        while taken < TAKE_BYTES {
             let Some(lane) = self.lanes.get_mut(lane_id.0 as usize).filter(|lane| lane.is_open) else {
                 return;
             };
@@ -153,6 +161,9 @@ impl<T> Producer<T> {
     /// the lane was lost or the producer ended in the meantime.
     ///
     /// # Panics
+    /// If the batch was sealed before, or grew when it was sealed.
+    ///
+    /// # Panics
     /// If the rules above are broken: a defect of the caller.
     pub fn sealed(
         &mut self,
@@ -162,12 +173,12 @@ impl<T> Producer<T> {
         out: &mut Vec<Completion<T>>,
     ) -> bool {
         let partition = outgoing.partition;
+        let ended = self.ended.clone();
         let Some(queue) = self.queue_mut(partition) else { return false };
         if !queue.sealed(outgoing.number, batch) {
             return false;
         }
-        if let Some(why) = self.ended.clone() {
-            let queue = self.queue_mut(partition).expect("it was there a moment ago");
+        if let Some(why) = ended {
             let identity = queue.first_identity();
             let ended = queue.remove(outgoing.number).and_then(|batch| batch.end(why, &identity));
             ended.into_iter().for_each(|ended| self.end_batch(ended, out));

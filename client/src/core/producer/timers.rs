@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_protocol::units::PartitionId;
 
-use crate::core::producer::partition::{Partition, Pause};
+use crate::core::producer::partition::Pause;
 use crate::core::producer::types::Completion;
 use crate::core::producer::{Producer, index};
 use crate::core::time::Mono;
@@ -19,7 +19,7 @@ impl<T> Producer<T> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    fn set_timer(&mut self, partition: PartitionId) {
+    pub(super) fn set_timer(&mut self, partition: PartitionId) {
         let (linger, timeout) = (self.options.linger, self.options.delivery_timeout);
         let Some(queue) = self.partitions.get_mut(index(partition)).and_then(Option::as_deref_mut) else {
             return;
@@ -68,7 +68,7 @@ impl<T> Producer<T> {
     /// again soon.
     fn set_later_timer(&mut self, partition: PartitionId, now: Mono) {
         self.set_timer(partition);
-        let soon = now.after(std::time::Duration::from_millis(5));
+        let soon = now.after(SOON);
         let Some(queue) = self.partitions.get_mut(index(partition)).and_then(Option::as_deref_mut) else {
             return;
         };

@@ -6,8 +6,10 @@ mod script;
 use std::time::Duration;
 
 use weir_protocol::batch::{Compression, ProducerBatch, RecordInput};
+use weir_protocol::message::{AckEntry, Publish, PublishRejected};
 use weir_protocol::units::{Epoch, PartitionId, ProducerId, TopicId};
 
+use super::answers::GAPS_MAX;
 use super::*;
 use crate::options::Retry;
 
@@ -66,7 +68,7 @@ fn put(
             Ok(_) => return Ok(partition),
             Err(PushError::Closed { .. }) => {}
             Err(PushError::NeedsBatch { bytes_max, .. }) => {
-                producer.open_batch(partition, bytes_max, Vec::new(), id, now);
+                producer.open_batch(partition, BatchBuilder::new(bytes_max), id, now);
             }
             Err(error) => {
                 producer.window.release(cost, 1);
