@@ -153,8 +153,10 @@ impl TlsIdentity {
         self.pin.clone()
     }
 
-    /// The key by which a broker tells peers of its former life that it does not know them any more: they notice a
-    /// restart at once instead of by a time-out.
+    /// The key by which a broker signs that it does not know a connection any more; the same after a restart.
+    ///
+    /// Peers of a former life do not get such an answer yet: quinn drops their packets first, because it checks
+    /// connection ids with a key of the process. They notice the restart by silence, after some seconds.
     pub fn reset_key(&self) -> Arc<dyn HmacKey> {
         Arc::<hmac::Key>::clone(&self.reset_key)
     }
