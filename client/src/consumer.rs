@@ -6,6 +6,7 @@ mod reading;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -176,8 +177,8 @@ impl Reading {
     }
 
     fn set_paused(&self, is_paused: bool) {
+        self.shared.paused.store(is_paused, Ordering::Relaxed);
         self.shared.with(|state| {
-            state.is_paused = is_paused;
             if let Some(waker) = state.waker.take() {
                 waker.wake();
             }

@@ -87,13 +87,34 @@ impl BatchCell {
         }
     }
 
+    /// The result of a record; or else the slot in which the waker stands now.
+    fn poll(&self, index: u32, slot: u32, context: &Context<'_>) -> Result<u32, Result<Receipt, SendError>> {
+        match &mut *lock(&self.state) {
+            State::Pending { wakers, .. } => {
+                if let Some(Some(waker)) = wakers.get_mut(slot as usize) {
+                    waker.clone_from(context.waker());
+                    return Ok(slot);
+                }
+                wakers.push(Some(context.waker().clone()));
+                Ok(u32::try_from(wakers.len() - 1).expect("at most one for each record"))
+            }
+            State::Stored(first) => {
+                Err(Ok(Receipt { offset: first.offset + u64::from(index), ..first.clone() }))
+            }
+            State::Failed { error, reason, messages } => {
+                let message = messages.get_mut(index as usize).and_then(Option::take);
+                Err(Err(SendError::new(error.clone(), message, reason.clone())))
+            }
+        }
+    }
+
     /// Nobody waits for a record any more.
-    fn detach(&self, index: u32, slot: Option<usize>) {
+    fn detach(&self, index: u32, slot: u32) {
         let failed = {
             let mut state = lock(&self.state);
             match &mut *state {
                 State::Pending { wakers, detached } => {
-                    if let Some(waker) = slot.and_then(|slot| wakers.get_mut(slot)) {
+                    if let Some(waker) = wakers.get_mut(slot as usize) {
                         *waker = None;
                     }
                     let word = index as usize / 64;
@@ -142,35 +163,39 @@ pub(crate) fn messages_of(batch: &ProducerBatch) -> Vec<Message> {
 /// # Cancel safety
 /// A `Delivery` may be polled by reference in `select!`: no receipt is lost.
 #[must_use = "await it, or call .detach() to let on_failure report errors"]
-pub struct Delivery(Waiting);
-
-enum Waiting {
-    /// For the result of a batch.
-    Batch { cell: Arc<BatchCell>, index: u32, slot: Option<usize> },
-    /// For nothing: it failed at once.
-    Failed(Option<Box<SendError>>),
-    /// It was there.
-    Done,
+pub struct Delivery {
+    // Flat, not an enum of states: one is moved for every message, and an enum with a tag in front is moved in pieces that the
+    // processor has to put together again.
+    /// The batch whose result is awaited; `None` once it was there, or for what failed at once.
+    cell: Option<Arc<BatchCell>>,
+    /// What failed at once.
+    error: Option<Box<SendError>>,
+    /// Number of the record in the batch.
+    index: u32,
+    /// Where the waker stands.
+    slot: u32,
 }
+
+/// No waker was left yet.
+const NO_SLOT: u32 = u32::MAX;
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.0 {
-            Waiting::Batch { .. } => "waiting",
-            Waiting::Failed(_) => "failed",
-            Waiting::Done => "done",
-        };
-        f.debug_tuple("Delivery").field(&state).finish()
+        let is_waiting = self.cell.is_some();
+        f.debug_struct("Delivery")
+            .field("is_waiting", &is_waiting)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
     }
 }
 
 impl Delivery {
     pub(crate) const fn new(cell: Arc<BatchCell>, index: u32) -> Self {
-        Self(Waiting::Batch { cell, index, slot: None })
+        Self { cell: Some(cell), error: None, index, slot: NO_SLOT }
     }
 
     pub(crate) fn failed(error: SendError) -> Self {
-        Self(Waiting::Failed(Some(Box::new(error))))
+        Self { cell: None, error: Some(Box::new(error)), index: 0, slot: NO_SLOT }
     }
 
     /// Does not wait; if the message fails, `on_failure` is told.
@@ -183,41 +208,29 @@ impl Future for Delivery {
     /// # Panics
     /// If polled again after it was ready.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (cell, index, slot) = match &mut self.0 {
-            Waiting::Batch { cell, index, slot } => (cell, *index, slot),
-            Waiting::Failed(error) => {
-                let error = error.take().expect("a delivery is polled until it is ready");
-                self.0 = Waiting::Done;
-                return Poll::Ready(Err(*error));
-            }
-            Waiting::Done => panic!("a delivery is polled until it is ready"),
+        let (index, slot) = (self.index, self.slot);
+        let Some(cell) = &self.cell else {
+            let error = self.error.take().expect("a delivery is not polled again after it was ready");
+            return Poll::Ready(Err(*error));
         };
-        let result = match &mut *lock(&cell.state) {
-            State::Pending { wakers, .. } => {
-                let waiting = slot.and_then(|slot| wakers.get_mut(slot)).and_then(Option::as_mut);
-                if let Some(waker) = waiting {
-                    waker.clone_from(context.waker());
-                } else {
-                    *slot = Some(wakers.len());
-                    wakers.push(Some(context.waker().clone()));
-                }
-                return Poll::Pending;
+        let polled = cell.poll(index, slot, context);
+        match polled {
+            Ok(slot) => {
+                self.slot = slot;
+                Poll::Pending
             }
-            State::Stored(first) => Ok(Receipt { offset: first.offset + u64::from(index), ..first.clone() }),
-            State::Failed { error, reason, messages } => {
-                let message = messages.get_mut(index as usize).and_then(Option::take);
-                Err(SendError::new(error.clone(), message, reason.clone()))
+            Err(result) => {
+                self.cell = None;
+                Poll::Ready(result)
             }
-        };
-        self.0 = Waiting::Done;
-        Poll::Ready(result)
+        }
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Waiting::Batch { cell, index, slot } = &self.0 {
-            cell.detach(*index, *slot);
+        if let Some(cell) = &self.cell {
+            cell.detach(self.index, self.slot);
         }
     }
 }

@@ -176,7 +176,11 @@ pub(crate) fn system_time(timestamp: Timestamp) -> SystemTime {
 
 /// The standard library's moment as the wire's.
 pub(crate) fn timestamp(time: SystemTime) -> Timestamp {
-    let micros = |distance: Duration| i64::try_from(distance.as_micros()).unwrap_or(i64::MAX);
+    // Not through `as_micros`: its 128 bits are felt here, once for each message.
+    let micros = |distance: Duration| {
+        let whole = i64::try_from(distance.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        whole.saturating_add(i64::from(distance.subsec_micros()))
+    };
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Timestamp::from_micros(micros(since)),
         Err(before) => Timestamp::from_micros(-micros(before.duration())),

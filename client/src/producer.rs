@@ -2,31 +2,28 @@
 
 mod builder;
 mod permit;
+mod placing;
 mod sink;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use weir_protocol::batch::{BatchBuilder, RecordInput, TableRow};
-use weir_protocol::limits::IDEMPOTENCY_KEY_BYTES_MAX;
-use weir_protocol::partitioner::routing_hash;
-use weir_protocol::units::PartitionId;
+use weir_protocol::batch::RecordInput;
 
 use crate::client::{ClientHandle, DrainReport};
-use crate::core::fingerprint::fingerprint;
-use crate::core::producer::{LaneId, PushError, Routing, Why};
-use crate::core::time::Mono;
-use crate::delivery::{BatchCell, Delivery};
+use crate::core::producer::Why;
+use crate::delivery::Delivery;
 use crate::error::{ClientCode, Error};
 use crate::failure::{BatchError, BlockedBy, Pressure, SendError, SendFailure, TryEnqueueError};
 use crate::message::{Message, Receipt, timestamp};
-use crate::net::publish::{ProducerShared, State};
+use crate::net::publish::ProducerShared;
 use crate::net::shared::lock;
 use crate::watch::Watch;
 
 pub use builder::ProducerBuilder;
 pub use permit::Permit;
 use permit::Reservation;
+use placing::{Enqueue, Placing, Refused, check};
 pub use sink::ProducerSink;
 
 /// Headers that are put into a batch without an allocation.
@@ -51,13 +48,6 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.close();
     }
-}
-
-/// A message that was not taken, and why.
-enum Refused {
-    Full,
-    Failed(Error, SendFailure),
-    Ended(Why),
 }
 
 impl Producer {
@@ -95,18 +85,9 @@ impl Producer {
     ///
     /// # Cancel safety
     /// If dropped before completion the message was not taken, and others get its place in the queue.
-    pub async fn enqueue(&self, message: Message) -> Result<Delivery, SendError> {
-        match self.place(&message, None) {
-            Ok(delivery) => Ok(delivery),
-            Err(Refused::Full) => {
-                let waiting = Reservation::new(self.shared(), message.size());
-                match waiting.granted().await {
-                    Ok(reservation) => Ok(self.place_reserved(message, reservation)?),
-                    Err(error) => Err(SendError { message: Some(Box::new(message)), ..error }),
-                }
-            }
-            Err(refused) => Err(self.send_error(refused, message)),
-        }
+    pub fn enqueue(&self, message: Message) -> impl Future<Output = Result<Delivery, SendError>> + Send {
+        // Written by hand: in an async function the message would be moved once more, which is felt at millions a second.
+        Enqueue { producer: self, message, later: None }
     }
 
     /// Takes a message if there is room now.
@@ -207,6 +188,13 @@ impl Producer {
         close(self.shared(), deadline).await
     }
 
+    async fn enqueue_later(&self, message: Message) -> Result<Delivery, SendError> {
+        match Reservation::new(self.shared(), message.size()).granted().await {
+            Ok(reservation) => self.place_reserved(message, reservation),
+            Err(error) => Err(SendError { message: Some(Box::new(message)), ..error }),
+        }
+    }
+
     /// Puts a message into its batch. `reserved` is the room it has been given already.
     fn place(&self, message: &Message, reserved: Option<u64>) -> Result<Delivery, Refused> {
         let shared = self.shared();
@@ -267,122 +255,6 @@ impl Producer {
     }
 }
 
-/// What a message must be, whatever the topic; and how it finds its partition.
-fn check(message: &Message, record_bytes_max: usize) -> Result<(Routing, TableRow<'_>), Refused> {
-    if message.size() > record_bytes_max {
-        return Err(too_large(message.size(), record_bytes_max));
-    }
-    let mut row = TableRow::default();
-    let routing_key = message.key.as_deref().or(message.idempotency_key.as_deref());
-    let hash = routing_key.map(routing_hash);
-    if let Some(key) = message.idempotency_key.as_deref() {
-        if !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
-            let text =
-                format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, not {}", key.len());
-            return Err(Refused::Failed(Error::invalid(text), SendFailure::Other));
-        }
-        let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-        row.idempotency_key = Some(key);
-        row.routing_hash = hash.unwrap_or(0);
-        row.fingerprint = fingerprint(routing_key, message.value.as_deref(), headers);
-    }
-    let routing = match (message.partition, hash) {
-        (Some(partition), _) => Routing::Partition(PartitionId::new(partition)),
-        (None, Some(hash)) => Routing::Hash(hash),
-        (None, None) => Routing::Any,
-    };
-    Ok((routing, row))
-}
-
-fn too_large(bytes: usize, limit: usize) -> Refused {
-    let text = format!("a message of {bytes} bytes exceeds the limit of {limit} bytes");
-    Refused::Failed(Error::client(ClientCode::TooLarge, text), SendFailure::TooLarge { limit })
-}
-
-/// A record on its way into a batch.
-struct Placing<'a> {
-    shared: &'a ProducerShared,
-    routing: Routing,
-    size: usize,
-    reserved: Option<u64>,
-}
-
-impl Placing<'_> {
-    fn push(&self, record: &RecordInput<'_>) -> Result<Delivery, Refused> {
-        let mut wakes = [None, None];
-        let result = {
-            let mut state = lock(&self.shared.state);
-            let state = &mut *state;
-            if let Some(why) = &state.closing {
-                return Err(Refused::Ended(why.clone()));
-            }
-            let cost = state.machine.window.cost(self.size);
-            match self.reserved {
-                Some(reserved) if reserved != cost => state.machine.window.adjust(reserved, cost),
-                Some(_) => {}
-                None if state.machine.window.try_reserve(cost) => {}
-                None => return Err(Refused::Full),
-            }
-            let result = self.push_locked(state, record, cost, &mut wakes);
-            if result.is_err() {
-                match self.reserved {
-                    // The reservation gives back what it took.
-                    Some(reserved) => state.machine.window.adjust(cost, reserved),
-                    None => state.machine.window.release(cost, 1),
-                }
-            }
-            result
-        };
-        wakes.into_iter().flatten().for_each(|lane| self.shared.wake_lane(lane));
-        result
-    }
-
-    fn push_locked(
-        &self,
-        state: &mut State,
-        record: &RecordInput<'_>,
-        cost: u64,
-        wakes: &mut [Option<LaneId>; 2],
-    ) -> Result<Delivery, Refused> {
-        let [closed, filled] = wakes;
-        loop {
-            let partition = state.machine.route(self.routing).map_err(|error| self.refused(error))?;
-            match state.machine.push(partition, record, cost) {
-                Ok(pushed) => {
-                    *filled = pushed.wake;
-                    return Ok(Delivery::new(Arc::clone(pushed.ticket), pushed.index));
-                }
-                Err(PushError::Closed { wake }) => *closed = closed.or(wake),
-                Err(PushError::NeedsBatch { bytes_max, expected }) => {
-                    let buffer = self.shared.buffer(expected.max(2 * self.size));
-                    let cell = BatchCell::new(Arc::clone(&self.shared.on_failure));
-                    let now: Mono = self.shared.client.now();
-                    let builder = BatchBuilder::with_buffer(bytes_max, buffer);
-                    state.machine.open_batch(partition, builder, cell, now);
-                    self.shared.arm(state);
-                }
-                Err(error) => return Err(self.refused(error)),
-            }
-        }
-    }
-
-    fn refused(&self, error: PushError) -> Refused {
-        match error {
-            PushError::TooLarge { bytes, max } => too_large(bytes, max),
-            PushError::TooManyHeaders { max } => Refused::Failed(
-                Error::invalid(format!("a message has at most {max} headers")),
-                SendFailure::Other,
-            ),
-            PushError::NoPartition => {
-                let text = format!("topic '{}' has no such partition", self.shared.topic);
-                let error = Error::broker(weir_protocol::ErrorCode::PartitionNotFound, text);
-                Refused::Failed(error, SendFailure::Other)
-            }
-            PushError::NeedsBatch { .. } | PushError::Closed { .. } => Refused::Full,
-        }
-    }
-}
-
 fn pressure(shared: &ProducerShared) -> Pressure {
     let is_circuit_open = shared.client.circuit_error().is_some();
     let now = shared.client.now();
@@ -414,7 +286,7 @@ pub(crate) async fn close(shared: &ProducerShared, deadline: Duration) -> DrainR
     if timed_out {
         shared.with(|state, _| state.undelivered = Some(Vec::new()));
     }
-    shared.end(&Why::Closed);
+    shared.end(if timed_out { &Why::TimedOut } else { &Why::Closed });
     let mut state = lock(&shared.state);
     DrainReport {
         delivered: state.delivered,

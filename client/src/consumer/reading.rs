@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -114,16 +115,15 @@ impl Reading {
                 return Poll::Ready(Some(next));
             }
             let mut state = lock(&self.shared.state);
-            let has_more = !state.machine.is_queue_empty() && !state.is_paused;
+            let is_paused = self.shared.paused.load(Ordering::Relaxed);
+            let has_more = !state.machine.is_queue_empty() && !is_paused;
             if has_more {
                 continue;
             }
-            if !state.is_paused
-                && let Some(error) = state.error.take()
-            {
+            if !is_paused && let Some(error) = state.error.take() {
                 return Poll::Ready(Some(Err(error)));
             }
-            if state.machine.is_finished() && state.machine.is_queue_empty() {
+            if !is_paused && state.machine.is_finished() && state.machine.is_queue_empty() {
                 return Poll::Ready(None);
             }
             state.waker = Some(context.waker().clone());
@@ -173,6 +173,9 @@ impl Reading {
 
     /// The next record or error, if one is there.
     fn next(&mut self) -> Option<Result<Delivered, Error>> {
+        if self.shared.paused.load(Ordering::Relaxed) {
+            return None;
+        }
         if let Some(error) = self.error.take() {
             return Some(Err(error));
         }
@@ -192,7 +195,7 @@ impl Reading {
             }
             let taken = {
                 let state = lock(&self.shared.state);
-                if state.is_paused || state.machine.is_queue_empty() {
+                if state.machine.is_queue_empty() {
                     return None;
                 }
                 drop(state);

@@ -130,6 +130,12 @@ impl Window {
         }
     }
 
+    /// Whether tickets were granted that nobody has been told of.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     /// The tickets that were granted since the last call: whoever holds them is to be woken.
     pub fn newly_granted(&mut self) -> std::vec::Drain<'_, Ticket> {
         self.news.drain(..)

@@ -13,6 +13,7 @@
 //! Application threads never wait for the network thread: they change a machine under a short lock and wake a task. No lock
 //! is held across an await.
 
+pub(crate) mod connect;
 pub(crate) mod frames;
 pub(crate) mod lane;
 pub(crate) mod link;

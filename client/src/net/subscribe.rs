@@ -1,5 +1,6 @@
 //! Reading: the consumer's machine under its lock, and the task that carries its lanes.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
@@ -18,9 +19,9 @@ use weir_protocol::message::{
 use crate::consumer::ConsumerEvent;
 use crate::core::consumer::{Command, Consumer, LaneId};
 use crate::error::Error;
+use crate::net::connect::failure_error;
 use crate::net::frames::FrameReader;
 use crate::net::lane::{LANES_MAX, LAST_WORDS, LaneEnd, REOPEN_PAUSE};
-use crate::net::link::failure_error;
 use crate::net::pool::BufferPool;
 use crate::net::shared::{Live, Shared, lock};
 
@@ -35,7 +36,6 @@ pub(crate) struct State {
     pub(crate) waker: Option<Waker>,
     /// Why nothing more will come.
     pub(crate) error: Option<Error>,
-    pub(crate) is_paused: bool,
 }
 
 /// A consumer, as its handle and its task see it.
@@ -48,13 +48,15 @@ pub(crate) struct ConsumerShared {
     pub(crate) events: broadcast::Sender<ConsumerEvent>,
     pub(crate) lag: watch::Sender<()>,
     pub(crate) stop: CancellationToken,
+    /// Nothing is given out.
+    pub(crate) paused: AtomicBool,
     /// Some lane has something to send.
     commands: Vec<Notify>,
 }
 
 impl ConsumerShared {
     pub(crate) fn new(client: Arc<Shared>, topic: &str, machine: Consumer, pool_bytes: usize) -> Self {
-        let state = State { machine, waker: None, error: None, is_paused: false };
+        let state = State { machine, waker: None, error: None };
         let stop = client.stop.child_token();
         Self {
             client,
@@ -64,6 +66,7 @@ impl ConsumerShared {
             events: broadcast::Sender::new(EVENTS_MAX),
             lag: watch::Sender::new(()),
             stop,
+            paused: AtomicBool::new(false),
             commands: (0..LANES_MAX).map(|_| Notify::new()).collect(),
         }
     }

@@ -63,24 +63,30 @@ impl Reservation {
             let retry_after = error.retry_after().unwrap_or_default();
             return Poll::Ready(Err(SendError::new(error, None, SendFailure::CircuitOpen { retry_after })));
         }
-        {
-            let mut state = lock(&self.shared.state);
-            let state = &mut *state;
+        // Through `with`, because queueing may grant room to others.
+        let (cost, shared) = (self.cost, Arc::clone(&self.shared));
+        let place = shared.with(|state, _| {
             if let Some(why) = &state.closing {
-                return Poll::Ready(Err(self.shared.closed_error(why, None)));
+                return Err(self.shared.closed_error(why, None));
             }
             let window = &mut state.machine.window;
-            match self.state {
-                Place::None if window.try_reserve(self.cost) => self.state = Place::Held,
-                Place::None => self.state = Place::Waiting(window.wait(self.cost)),
-                Place::Waiting(ticket) if window.claim(ticket) => self.state = Place::Held,
-                Place::Waiting(_) | Place::Held | Place::Used => {}
-            }
-            if let Place::Waiting(ticket) = self.state {
+            let place = match self.state {
+                Place::None if window.try_reserve(cost) => Place::Held,
+                Place::None => Place::Waiting(window.wait(cost)),
+                Place::Waiting(ticket) if window.claim(ticket) => Place::Held,
+                place @ (Place::Waiting(_) | Place::Held | Place::Used) => place,
+            };
+            if let Place::Waiting(ticket) = place {
                 state.wakers.insert(ticket, context.waker().clone());
-            } else {
-                return Poll::Ready(Ok(()));
             }
+            Ok(place)
+        });
+        match place {
+            Ok(place) => self.state = place,
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        if self.state == Place::Held || self.state == Place::Used {
+            return Poll::Ready(Ok(()));
         }
         self.poll_timer(context)
     }

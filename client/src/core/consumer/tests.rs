@@ -162,6 +162,11 @@ fn reading_to_the_end_stops_at_the_end_of_the_first_start() {
     assert!(!consumer.is_finished());
     assert_eq!(take_all(&mut consumer), [2, 3]);
     assert!(consumer.is_finished() && consumer.is_complete());
+    assert_eq!(
+        consumer.positions().next(),
+        Some((P0, Offset::new(4))),
+        "no further than what was handed out"
+    );
     assert!(consumer.commands(LANE).contains(&Command::Unsubscribe(P0)));
 }
 

@@ -134,10 +134,11 @@ impl<T> Producer<T> {
         };
         match queue.push(record, cost, bounds) {
             Ok((index, is_full)) => {
+                let is_news = !queue.scheduled && queue.is_sendable(self.options.unacked_batches);
                 if is_full {
                     self.leave(partition);
                 }
-                let wake = self.schedule(partition);
+                let wake = if is_news { self.schedule(partition) } else { None };
                 let ticket = self.newest_ticket(partition);
                 Ok(Pushed { ticket, index, wake })
             }
