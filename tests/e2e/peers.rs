@@ -255,3 +255,21 @@ fn a_bare_peer_that_keeps_to_the_protocol_is_served() {
     assert_eq!(welcome.version, PROTOCOL_VERSION);
     assert_eq!(frames[1].kind, FrameKind::ProducerOpened);
 }
+
+#[test]
+fn a_peer_of_a_killed_broker_learns_of_it_from_the_next() {
+    let mut broker = Broker::start();
+    let closed = peer(async {
+        let (_endpoint, connection) = connect(&broker, b"weir/1").await;
+        let connection = connection.unwrap();
+        let (mut send, _receive) = connection.open_bi().await.unwrap();
+        send.write_all(&hello(PROTOCOL_VERSION)).await.unwrap();
+        broker.kill();
+        broker.restart();
+        // Only what is longer than a reset is answered with one.
+        send.write_all(&[0; 1000]).await.unwrap();
+        connection.closed().await
+    });
+    assert_eq!(closed, ConnectionError::Reset);
+    goes_on(&broker);
+}

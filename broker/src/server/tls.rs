@@ -96,6 +96,7 @@ pub struct TlsIdentity {
     is_self_signed: bool,
     crypto: Arc<QuicServerConfig>,
     reset_key: Arc<hmac::Key>,
+    connection_id_key: u64,
 }
 
 impl TlsIdentity {
@@ -143,9 +144,10 @@ impl TlsIdentity {
             None => return Err(unusable("the chain is empty".to_owned())),
         };
         let reset_key = Arc::new(reset_key_of(&private));
+        let connection_id_key = connection_id_key_of(&private);
         let config = server_config(chain, private).map_err(|error| unusable(error.to_string()))?;
         let crypto = QuicServerConfig::try_from(config).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { pin, is_self_signed, crypto: Arc::new(crypto), reset_key })
+        Ok(Self { pin, is_self_signed, crypto: Arc::new(crypto), reset_key, connection_id_key })
     }
 
     /// The certificate's fingerprint, as it stands in URLs: `sha256:` and 64 hexadecimal digits.
@@ -153,12 +155,17 @@ impl TlsIdentity {
         self.pin.clone()
     }
 
-    /// The key by which a broker signs that it does not know a connection any more; the same after a restart.
-    ///
-    /// Peers of a former life do not get such an answer yet: quinn drops their packets first, because it checks
-    /// connection ids with a key of the process. They notice the restart by silence, after some seconds.
+    /// The key by which a broker signs that it does not know a connection any more; the same after a restart, so
+    /// that peers of its former life notice at once that it has ended.
     pub fn reset_key(&self) -> Arc<dyn HmacKey> {
         Arc::<hmac::Key>::clone(&self.reset_key)
+    }
+
+    /// The key by which a broker recognises the connection ids it gave out; the same after a restart, because what
+    /// it does not recognise gets no answer, not even a reset. Worth nothing to whoever finds it out: it only keeps
+    /// noise away.
+    pub const fn connection_id_key(&self) -> u64 {
+        self.connection_id_key
     }
 
     /// Whether the broker made the certificate itself: clients then need the pin.
@@ -182,10 +189,19 @@ impl fmt::Debug for TlsIdentity {
     }
 }
 
-/// A key that only who has the private key can know, and that is the same after a restart.
 fn reset_key_of(private: &PrivateKeyDer<'_>) -> hmac::Key {
-    let private = hmac::Key::new(hmac::HMAC_SHA256, private.secret_der());
-    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&private, b"weir stateless reset").as_ref())
+    hmac::Key::new(hmac::HMAC_SHA256, derived(private, b"weir stateless reset").as_ref())
+}
+
+fn connection_id_key_of(private: &PrivateKeyDer<'_>) -> u64 {
+    let derived = derived(private, b"weir connection id");
+    let (first, _) = derived.as_ref().split_first_chunk().expect("SHA-256 has 32 bytes");
+    u64::from_le_bytes(*first)
+}
+
+/// A secret that only who has the private key can know, and that is the same after a restart.
+fn derived(private: &PrivateKeyDer<'_>, purpose: &[u8]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, private.secret_der()), purpose)
 }
 
 /// The fingerprint of a certificate: `sha256:` and 64 hexadecimal digits.

@@ -11,6 +11,7 @@ use quinn::congestion::CubicConfig;
 use quinn::crypto::HmacKey;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 
 use crate::options::TransportChoice;
 use crate::server::limits;
@@ -42,6 +43,7 @@ pub struct Transports {
     loopback: Arc<ServerConfig>,
     network: Arc<ServerConfig>,
     reset_key: Arc<dyn HmacKey>,
+    connection_id_key: u64,
 }
 
 impl std::fmt::Debug for Transports {
@@ -54,8 +56,13 @@ impl Transports {
     /// Settings for connections with this handshake.
     pub fn new(choice: TransportChoice, tls: &TlsIdentity) -> Self {
         let config = |profile| Arc::new(server_config(profile, Arc::clone(tls.crypto())));
-        let reset_key = tls.reset_key();
-        Self { choice, loopback: config(Profile::Loopback), network: config(Profile::Network), reset_key }
+        Self {
+            choice,
+            loopback: config(Profile::Loopback),
+            network: config(Profile::Network),
+            reset_key: tls.reset_key(),
+            connection_id_key: tls.connection_id_key(),
+        }
     }
 
     /// The profile for a peer at this address.
@@ -79,6 +86,8 @@ impl Transports {
     /// The settings of the socket that serves all connections.
     pub fn endpoint_config(&self) -> EndpointConfig {
         let mut config = EndpointConfig::new(Arc::clone(&self.reset_key));
+        let key = self.connection_id_key;
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
         match self.choice {
             TransportChoice::Auto | TransportChoice::Loopback => accept_jumbo(&mut config),
             TransportChoice::Network => {}
