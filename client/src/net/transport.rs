@@ -24,7 +24,9 @@ const _: () =
 /// What may be under way on one stream.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How soon an idle connection asks whether the broker is still there; one that has come back says no at once.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_LOOPBACK: Duration = Duration::from_secs(1);
 const IDLE_TIMEOUT_MS: u32 = 30_000;
 
 /// Largest datagram of the loopback profile. IPv4 and UDP headers leave 65,507.
@@ -78,6 +80,7 @@ fn loopback(config: &mut TransportConfig) {
     let mut congestion = CubicConfig::default();
     congestion.initial_window(LOOPBACK_WINDOW_BYTES);
     config
+        .keep_alive_interval(Some(KEEP_ALIVE_LOOPBACK))
         .initial_rtt(LOOPBACK_INITIAL_RTT)
         .initial_mtu(LOOPBACK_DATAGRAM_BYTES_INITIAL)
         .mtu_discovery_config(Some(discovery))
