@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -87,55 +88,59 @@ impl BatchCell {
         }
     }
 
-    /// The result of a record; or else the slot in which the waker stands now.
-    fn poll(&self, index: u32, slot: u32, context: &Context<'_>) -> Result<u32, Result<Receipt, SendError>> {
+    /// Gives the results of some records, in their order; or else the slot in which the waker stands now.
+    pub(crate) fn poll(
+        &self,
+        records: Range<u32>,
+        slot: u32,
+        context: &Context<'_>,
+        mut give: impl FnMut(Result<Receipt, SendError>),
+    ) -> Result<(), u32> {
         match &mut *lock(&self.state) {
             State::Pending { wakers, .. } => {
                 if let Some(Some(waker)) = wakers.get_mut(slot as usize) {
                     waker.clone_from(context.waker());
-                    return Ok(slot);
+                    return Err(slot);
                 }
                 wakers.push(Some(context.waker().clone()));
-                Ok(u32::try_from(wakers.len() - 1).expect("at most one for each record"))
+                return Err(u32::try_from(wakers.len() - 1).expect("at most one for each record"));
             }
-            State::Stored(first) => {
-                Err(Ok(Receipt { offset: first.offset + u64::from(index), ..first.clone() }))
-            }
-            State::Failed { error, reason, messages } => {
+            State::Stored(first) => records.for_each(|index| {
+                give(Ok(Receipt { offset: first.offset + u64::from(index), ..first.clone() }));
+            }),
+            State::Failed { error, reason, messages } => records.for_each(|index| {
                 let message = messages.get_mut(index as usize).and_then(Option::take);
-                Err(Err(SendError::new(error.clone(), message, reason.clone())))
-            }
+                give(Err(SendError::new(error.clone(), message, reason.clone())));
+            }),
         }
+        Ok(())
     }
 
-    /// Nobody waits for a record any more.
-    fn detach(&self, index: u32, slot: u32) {
-        let failed = {
-            let mut state = lock(&self.state);
-            match &mut *state {
-                State::Pending { wakers, detached } => {
-                    if let Some(waker) = wakers.get_mut(slot as usize) {
-                        *waker = None;
-                    }
-                    let word = index as usize / 64;
-                    if detached.len() <= word {
-                        detached.resize(word + 1, 0);
-                    }
-                    if let Some(word) = detached.get_mut(word) {
+    /// Nobody waits for some records any more.
+    pub(crate) fn detach(&self, records: Range<u32>, slot: u32) {
+        let mut failed = Vec::new();
+        match &mut *lock(&self.state) {
+            State::Pending { wakers, detached } => {
+                if let Some(waker) = wakers.get_mut(slot as usize) {
+                    *waker = None;
+                }
+                let words = records.end.div_ceil(u64::BITS) as usize;
+                if detached.len() < words {
+                    detached.resize(words, 0);
+                }
+                for index in records {
+                    if let Some(word) = detached.get_mut(index as usize / 64) {
                         *word |= 1 << (index % 64);
                     }
-                    None
-                }
-                State::Stored(_) => None,
-                State::Failed { error, reason, messages } => {
-                    let message = messages.get_mut(index as usize).and_then(Option::take);
-                    message.map(|message| SendError::new(error.clone(), Some(message), reason.clone()))
                 }
             }
-        };
-        if let Some(failed) = failed {
-            (self.on_failure)(failed);
+            State::Stored(_) => {}
+            State::Failed { error, reason, messages } => failed.extend(records.filter_map(|index| {
+                let message = messages.get_mut(index as usize).and_then(Option::take)?;
+                Some(SendError::new(error.clone(), Some(message), reason.clone()))
+            })),
         }
+        failed.into_iter().for_each(|failed| (self.on_failure)(failed));
     }
 }
 
@@ -177,7 +182,7 @@ pub struct Delivery {
 }
 
 /// No waker was left yet.
-const NO_SLOT: u32 = u32::MAX;
+pub(crate) const NO_SLOT: u32 = u32::MAX;
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -198,6 +203,14 @@ impl Delivery {
         Self { cell: None, error: Some(Box::new(error)), index: 0, slot: NO_SLOT }
     }
 
+    /// What it waits for: a record of a batch, or what failed at once.
+    pub(crate) fn into_parts(mut self) -> Result<(Arc<BatchCell>, u32), Box<SendError>> {
+        match self.cell.take() {
+            Some(cell) => Ok((cell, self.index)),
+            None => Err(self.error.take().expect("a delivery that was ready is not handed on")),
+        }
+    }
+
     /// Does not wait; if the message fails, `on_failure` is told.
     pub fn detach(self) {}
 }
@@ -213,15 +226,15 @@ impl Future for Delivery {
             let error = self.error.take().expect("a delivery is not polled again after it was ready");
             return Poll::Ready(Err(*error));
         };
-        let polled = cell.poll(index, slot, context);
-        match polled {
-            Ok(slot) => {
+        let mut result = None;
+        match cell.poll(index..index + 1, slot, context, |given| result = Some(given)) {
+            Ok(()) => {
+                self.cell = None;
+                Poll::Ready(result.expect("one record has one result"))
+            }
+            Err(slot) => {
                 self.slot = slot;
                 Poll::Pending
-            }
-            Err(result) => {
-                self.cell = None;
-                Poll::Ready(result)
             }
         }
     }
@@ -230,7 +243,7 @@ impl Future for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(cell) = &self.cell {
-            cell.detach(self.index, self.slot);
+            cell.detach(self.index..self.index + 1, self.slot);
         }
     }
 }

@@ -47,6 +47,8 @@ mod consumer;
 #[cfg(feature = "net")]
 pub mod context;
 #[cfg(feature = "net")]
+mod deliveries;
+#[cfg(feature = "net")]
 mod delivery;
 #[cfg(feature = "net")]
 mod net;
@@ -71,6 +73,8 @@ pub use admin::{
 pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};
 #[cfg(feature = "net")]
 pub use consumer::{BoundedRead, Consumer, ConsumerBuilder, ConsumerEvent, ConsumerEvents, GapReason};
+#[cfg(feature = "net")]
+pub use deliveries::Deliveries;
 #[cfg(feature = "net")]
 pub use delivery::Delivery;
 #[cfg(feature = "net")]

@@ -6,16 +6,15 @@ mod placing;
 mod sink;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use weir_protocol::batch::RecordInput;
+use std::time::Duration;
 
 use crate::client::{ClientHandle, DrainReport};
 use crate::core::producer::Why;
+use crate::deliveries::Deliveries;
 use crate::delivery::Delivery;
 use crate::error::{ClientCode, Error};
 use crate::failure::{BatchError, BlockedBy, Pressure, SendError, SendFailure, TryEnqueueError};
-use crate::message::{Message, Receipt, timestamp};
+use crate::message::{Message, Receipt};
 use crate::net::publish::ProducerShared;
 use crate::net::shared::lock;
 use crate::watch::Watch;
@@ -23,11 +22,8 @@ use crate::watch::Watch;
 pub use builder::ProducerBuilder;
 pub use permit::Permit;
 use permit::Reservation;
-use placing::{Enqueue, Placing, Refused, check};
+use placing::{Enqueue, Refused};
 pub use sink::ProducerSink;
-
-/// Headers that are put into a batch without an allocation.
-const HEADERS_ON_STACK: usize = 8;
 
 /// Sends messages to one topic. Clones are the same producer.
 ///
@@ -115,6 +111,31 @@ impl Producer {
         Ok(Permit::new(self, reservation))
     }
 
+    /// Takes messages, in their order, as soon as there is room for each; faster than one by one. The [`Deliveries`]
+    /// returned are their receipts to come.
+    ///
+    /// Waits for room as [`Producer::enqueue`] does. A message that cannot be taken does not keep back the others: it fails
+    /// through the [`Deliveries`].
+    ///
+    /// # Cancel safety
+    /// If dropped before completion, messages that were taken are delivered all the same; failures go to `on_failure`.
+    pub async fn enqueue_all(&self, messages: Vec<Message>) -> Deliveries {
+        let mut deliveries = Deliveries::default();
+        let mut messages = messages.into_iter();
+        while !messages.as_slice().is_empty() {
+            let (taken, refused) = self.place_some(messages.as_slice(), &mut deliveries);
+            messages.by_ref().take(taken).for_each(drop);
+            let Some(refused) = refused else { continue };
+            let Some(message) = messages.next() else { break };
+            let result = match refused {
+                Refused::Full => self.enqueue_later(message).await,
+                Refused::Failed(..) | Refused::Ended(_) => Err(self.send_error(refused, message)),
+            };
+            deliveries.push(result.unwrap_or_else(Delivery::failed));
+        }
+        deliveries
+    }
+
     /// Sends messages and waits for all their receipts, which come in the order of the input.
     ///
     /// # Errors
@@ -123,19 +144,7 @@ impl Producer {
     /// # Cancel safety
     /// If dropped before completion, messages that were taken are delivered all the same; failures go to `on_failure`.
     pub async fn send_all(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, BatchError> {
-        let mut deliveries = Vec::with_capacity(messages.len());
-        for message in messages {
-            deliveries.push(self.enqueue(message).await.unwrap_or_else(Delivery::failed));
-        }
-        let mut accepted = Vec::with_capacity(deliveries.len());
-        let mut failed = Vec::new();
-        for delivery in deliveries {
-            match delivery.await {
-                Ok(receipt) => accepted.push(receipt),
-                Err(error) => failed.push(error),
-            }
-        }
-        if failed.is_empty() { Ok(accepted) } else { Err(BatchError { accepted, failed }) }
+        self.enqueue_all(messages).await.await
     }
 
     /// The producer as a sink.
@@ -192,42 +201,6 @@ impl Producer {
         match Reservation::new(self.shared(), message.size()).granted().await {
             Ok(reservation) => self.place_reserved(message, reservation),
             Err(error) => Err(SendError { message: Some(Box::new(message)), ..error }),
-        }
-    }
-
-    /// Puts a message into its batch. `reserved` is the room it has been given already.
-    fn place(&self, message: &Message, reserved: Option<u64>) -> Result<Delivery, Refused> {
-        let shared = self.shared();
-        if let Some(error) = shared.client.circuit_error() {
-            let retry_after = error.retry_after().unwrap_or_default();
-            return Err(Refused::Failed(error, SendFailure::CircuitOpen { retry_after }));
-        }
-        let (routing, row) = check(message, shared.record_bytes_max)?;
-        let created = timestamp(message.create_time.unwrap_or_else(SystemTime::now));
-        let record = RecordInput {
-            create_time: created,
-            key: message.key.as_deref(),
-            value: message.value.as_deref(),
-            headers: &[],
-            row,
-        };
-        let placing = Placing { shared, routing, size: message.size(), reserved };
-        match message.headers.len() {
-            0 => placing.push(&record),
-            count @ 1..=HEADERS_ON_STACK => {
-                let mut headers: [(&str, Option<&[u8]>); HEADERS_ON_STACK] = Default::default();
-                for (slot, entry) in headers.iter_mut().zip(&message.headers) {
-                    let (name, value) = entry;
-                    *slot = (name.as_str(), value.as_deref());
-                }
-                let (headers, _) = headers.split_at(count);
-                placing.push(&RecordInput { headers, ..record })
-            }
-            _ => {
-                let headers: Vec<(&str, Option<&[u8]>)> =
-                    message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-                placing.push(&RecordInput { headers: &headers, ..record })
-            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use weir_client::{Client, Delivery, Message, Producer, SendError, TryEnqueueError};
+use weir_client::{Client, Message, Producer, SendError};
 
 use super::arguments::Load;
 use super::latency::{Latencies, Sampler};
@@ -14,14 +14,14 @@ use crate::code::Code;
 use crate::failure::{Exit, Failure};
 use crate::value::Rate;
 
-/// Receipts whose time is taken, in all, unless the run is so long that one in [`STRIDE_MAX`] is more.
+/// Receipts whose time is taken in a run with a rate, unless it is so long that one in [`STRIDE_MAX`] is more.
 const SAMPLES: u64 = 100_000;
 
 /// Of so many records at least one is timed.
 const STRIDE_MAX: u64 = 64;
 
-/// Records between two looks at receipts and at whether to stop.
-const LOOK_RECORDS: u64 = 256;
+/// Records that are handed over together where no rate is asked for. The time of one of them is taken.
+const TOGETHER: u64 = 64;
 
 /// How long a record may take before the run is given up.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -156,20 +156,20 @@ impl<'a> Loop<'a> {
     async fn run(mut self) -> Result<Produced, Failure> {
         let first_send = Instant::now();
         let one_at_a_time = self.run.load.is_one_at_a_time();
-        for record in 0..self.records {
-            if record.is_multiple_of(LOOK_RECORDS) {
-                self.sampler.collect().map_err(failed)?;
-                if self.run.stop.load(Ordering::Acquire) {
-                    return Err(Failure::new(Exit::Interrupted, Code::NoReceipt, "the run was stopped"));
-                }
+        let mut record = 0;
+        while record < self.records {
+            self.sampler.collect().map_err(failed)?;
+            if self.run.stop.load(Ordering::Acquire) {
+                return Err(Failure::new(Exit::Interrupted, Code::NoReceipt, "the run was stopped"));
             }
             let due = self.pace.as_ref().map(|pace| first_send + pace.due(record));
             due.into_iter().for_each(sleep_until);
-            if one_at_a_time {
-                self.one(due).await.map_err(failed)?;
-            } else {
-                self.next(record, due).await.map_err(failed)?;
-            }
+            let sent = match due {
+                _ if one_at_a_time => self.one(due).await,
+                Some(due) => self.next(record, due).await,
+                None => self.several(self.records - record).await,
+            };
+            record += sent.map_err(failed)?;
         }
         self.producer.flush().await.map_err(failed)?;
         let last_receipt = Instant::now();
@@ -177,41 +177,38 @@ impl<'a> Loop<'a> {
         Ok(Produced { first_send, last_receipt, latencies })
     }
 
-    /// Sends a record and goes on.
-    async fn next(&mut self, record: u64, due: Option<Instant>) -> Result<(), SendError> {
-        let message = self.message();
-        let sampled = record.is_multiple_of(self.stride);
-        let mut since = sampled.then(Instant::now);
-        let delivery = match self.producer.try_enqueue(message) {
-            Ok(delivery) => delivery,
-            Err(TryEnqueueError::Failed(error)) => return Err(error),
-            Err(TryEnqueueError::Full(message, _)) => {
-                let delivery = self.wait(*message).await?;
-                // A closed loop counts from the moment the record was taken.
-                since = sampled.then(Instant::now);
-                delivery
-            }
-        };
-        match due.filter(|_| sampled).or(since) {
-            Some(since) => self.sampler.follow(delivery, since)?,
-            None => delivery.detach(),
+    /// Sends some records and goes on. Says how many.
+    async fn several(&mut self, most: u64) -> Result<u64, SendError> {
+        let count = most.min(TOGETHER);
+        let messages = (0..count).map(|_| self.message()).collect();
+        let mut deliveries = self.producer.enqueue_all(messages).await;
+        // The last was taken just now. A closed loop counts from there: waiting for room is its own doing.
+        if let Some(last) = deliveries.next_back() {
+            self.sampler.follow(last, Instant::now())?;
         }
-        Ok(())
+        deliveries.detach();
+        Ok(count)
     }
 
-    /// Waits for room; meanwhile nothing can be late because of this loop.
-    async fn wait(&mut self, message: Message) -> Result<Delivery, SendError> {
-        self.sampler.collect()?;
-        self.producer.enqueue(message).await
+    /// Sends a record when it is due and goes on.
+    async fn next(&mut self, record: u64, due: Instant) -> Result<u64, SendError> {
+        let message = self.message();
+        let delivery = self.producer.enqueue(message).await?;
+        if record.is_multiple_of(self.stride) {
+            self.sampler.follow(delivery, due)?;
+        } else {
+            delivery.detach();
+        }
+        Ok(1)
     }
 
     /// Sends a record and waits for its receipt, as an application would.
-    async fn one(&mut self, due: Option<Instant>) -> Result<(), SendError> {
+    async fn one(&mut self, due: Option<Instant>) -> Result<u64, SendError> {
         let since = due.unwrap_or_else(Instant::now);
         let message = self.message();
         self.producer.send(message).await?;
         self.sampler.time(since.elapsed());
-        Ok(())
+        Ok(1)
     }
 
     fn message(&mut self) -> Message {

@@ -2,24 +2,34 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{BatchBuilder, RecordInput, TableRow};
 use weir_protocol::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use weir_protocol::partitioner::routing_hash;
-use weir_protocol::units::PartitionId;
+use weir_protocol::units::{PartitionId, Timestamp};
 
 use crate::core::fingerprint::fingerprint;
 use crate::core::producer::{LaneId, PushError, Routing, Why};
+use crate::deliveries::Deliveries;
 use crate::delivery::{BatchCell, Delivery};
 use crate::error::{ClientCode, Error};
 use crate::failure::{SendError, SendFailure};
-use crate::message::Message;
+use crate::message::{Message, timestamp};
+use crate::net::lane::LANES_MAX;
 use crate::net::publish::{ProducerShared, State};
 use crate::net::shared::lock;
 use crate::producer::Producer;
+
+/// Headers that are put into a batch without an allocation.
+const HEADERS_ON_STACK: usize = 8;
+
+/// Messages, and about how many bytes of them, that are put into batches under one lock: some microseconds.
+const LOCKED_MESSAGES: usize = 64;
+const LOCKED_BYTES: usize = 64 << 10;
 
 /// A message that was not taken, and why.
 pub(super) enum Refused {
@@ -62,6 +72,104 @@ impl Future for Enqueue<'_> {
     }
 }
 
+impl Producer {
+    /// Puts a message into its batch. `reserved` is the room it has been given already.
+    pub(super) fn place(&self, message: &Message, reserved: Option<u64>) -> Result<Delivery, Refused> {
+        self.check_circuit()?;
+        let shared = self.shared();
+        let (routing, row) = check(message, shared.record_bytes_max)?;
+        let created = timestamp(message.create_time.unwrap_or_else(SystemTime::now));
+        let mut placing = Placing::begin(shared);
+        let placed = with_record(message, row, created, |record| {
+            let (cell, index) = placing.push(routing, message.size(), reserved, record)?;
+            Ok(Delivery::new(Arc::clone(cell), index))
+        });
+        placing.end();
+        placed
+    }
+
+    /// Puts messages into their batches until one is refused, or as many as one lock should be held for. Says how many, and
+    /// why the next was refused.
+    pub(super) fn place_some(
+        &self,
+        messages: &[Message],
+        deliveries: &mut Deliveries,
+    ) -> (usize, Option<Refused>) {
+        if let Err(refused) = self.check_circuit() {
+            return (0, Some(refused));
+        }
+        let shared = self.shared();
+        let now = timestamp(SystemTime::now());
+        let mut bytes = 0;
+        let mut placing = Placing::begin(shared);
+        let mut place = |message: &Message| {
+            let (routing, row) = check(message, shared.record_bytes_max)?;
+            let created = message.create_time.map_or(now, timestamp);
+            with_record(message, row, created, |record| {
+                let (cell, index) = placing.push(routing, message.size(), None, record)?;
+                deliveries.add(cell, index);
+                bytes += message.size();
+                Ok(bytes < LOCKED_BYTES)
+            })
+        };
+        let mut taken = 0;
+        let mut refused = None;
+        for message in messages.iter().take(LOCKED_MESSAGES) {
+            match place(message) {
+                Ok(goes_on) => {
+                    taken += 1;
+                    if !goes_on {
+                        break;
+                    }
+                }
+                Err(why) => {
+                    refused = Some(why);
+                    break;
+                }
+            }
+        }
+        placing.end();
+        (taken, refused)
+    }
+
+    fn check_circuit(&self) -> Result<(), Refused> {
+        match self.shared().client.circuit_error() {
+            None => Ok(()),
+            Some(error) => {
+                let retry_after = error.retry_after().unwrap_or_default();
+                Err(Refused::Failed(error, SendFailure::CircuitOpen { retry_after }))
+            }
+        }
+    }
+}
+
+/// Hands on what of a message goes into a batch.
+fn with_record<R>(
+    message: &Message,
+    row: TableRow<'_>,
+    created: Timestamp,
+    use_record: impl FnOnce(&RecordInput<'_>) -> R,
+) -> R {
+    let (key, value) = (message.key.as_deref(), message.value.as_deref());
+    let record = RecordInput { create_time: created, key, value, headers: &[], row };
+    match message.headers.len() {
+        0 => use_record(&record),
+        count @ 1..=HEADERS_ON_STACK => {
+            let mut headers: [(&str, Option<&[u8]>); HEADERS_ON_STACK] = Default::default();
+            for (slot, (name, value)) in headers.iter_mut().zip(&message.headers) {
+                *slot = (name.as_str(), value.as_deref());
+            }
+            let (headers, _) = headers.split_at(count);
+            use_record(&RecordInput { headers, ..record })
+        }
+        _ => {
+            let headers: Vec<(&str, Option<&[u8]>)> =
+                message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+            use_record(&RecordInput { headers: &headers, ..record })
+        }
+    }
+}
+
 /// What a message must be, whatever the topic; and how it finds its partition.
 pub(super) fn check(message: &Message, record_bytes_max: usize) -> Result<(Routing, TableRow<'_>), Refused> {
     if message.size() > record_bytes_max {
@@ -94,74 +202,109 @@ fn too_large(bytes: usize, limit: usize) -> Refused {
     Refused::Failed(Error::client(ClientCode::TooLarge, text), SendFailure::TooLarge { limit })
 }
 
-/// A record on its way into a batch.
+/// Messages are put into their batches under one lock. Long messages are copied in it, so nobody may hold it for many.
 pub(super) struct Placing<'a> {
-    pub(super) shared: &'a ProducerShared,
-    pub(super) routing: Routing,
-    pub(super) size: usize,
-    pub(super) reserved: Option<u64>,
+    shared: &'a ProducerShared,
+    state: MutexGuard<'a, State>,
+    /// The lanes that have something to send now and had not before, a bit for each.
+    wakes: u64,
 }
 
-impl Placing<'_> {
-    pub(super) fn push(&self, record: &RecordInput<'_>) -> Result<Delivery, Refused> {
-        let mut wakes = [None, None];
-        let (result, has_news) = {
-            let mut state = lock(&self.shared.state);
-            let state = &mut *state;
-            if let Some(why) = &state.closing {
-                return Err(Refused::Ended(why.clone()));
-            }
-            let cost = state.machine.window.cost(self.size);
-            match self.reserved {
-                Some(reserved) if reserved != cost => state.machine.window.adjust(reserved, cost),
-                Some(_) => {}
-                None if state.machine.window.try_reserve(cost) => {}
-                None => return Err(Refused::Full),
-            }
-            let result = self.push_locked(state, record, cost, &mut wakes);
-            if result.is_err() {
-                match self.reserved {
-                    // The reservation gives back what it took.
-                    Some(reserved) => state.machine.window.adjust(cost, reserved),
-                    None => state.machine.window.release(cost, 1),
-                }
-            }
-            (result, state.machine.window.has_news())
-        };
-        if has_news {
-            // Less was needed than reserved: the difference may be what somebody waits for.
-            self.shared.with(|_, _| ());
-        }
-        wakes.into_iter().flatten().for_each(|lane| self.shared.wake_lane(lane));
-        result
+const _: () = assert!(LANES_MAX <= u64::BITS, "there is a bit for each lane");
+
+impl<'a> Placing<'a> {
+    pub(super) fn begin(shared: &'a ProducerShared) -> Self {
+        Self { shared, state: lock(&shared.state), wakes: 0 }
     }
 
-    fn push_locked(
-        &self,
-        state: &mut State,
+    /// Puts a record into a batch. `reserved` is the room it has been given already. Returns the batch and the record's
+    /// number in it.
+    pub(super) fn push(
+        &mut self,
+        routing: Routing,
+        size: usize,
+        reserved: Option<u64>,
         record: &RecordInput<'_>,
-        cost: u64,
-        wakes: &mut [Option<LaneId>; 2],
-    ) -> Result<Delivery, Refused> {
-        let [closed, filled] = wakes;
-        loop {
-            let partition = state.machine.route(self.routing).map_err(|error| self.refused(error))?;
-            match state.machine.push(partition, record, cost) {
-                Ok(pushed) => {
-                    *filled = pushed.wake;
-                    return Ok(Delivery::new(Arc::clone(pushed.ticket), pushed.index));
+    ) -> Result<(&Arc<BatchCell>, u32), Refused> {
+        if let Some(why) = &self.state.closing {
+            return Err(Refused::Ended(why.clone()));
+        }
+        let window = &mut self.state.machine.window;
+        let cost = window.cost(size);
+        match reserved {
+            Some(reserved) if reserved != cost => window.adjust(reserved, cost),
+            Some(_) => {}
+            None if window.try_reserve(cost) => {}
+            None => return Err(Refused::Full),
+        }
+        match self.push_reserved(routing, size, cost, record) {
+            Ok((partition, index)) => {
+                let ticket = self.state.machine.newest_ticket(partition);
+                Ok((ticket.expect("a batch that takes records is awaited"), index))
+            }
+            Err(refused) => {
+                let window = &mut self.state.machine.window;
+                match reserved {
+                    // The reservation gives back what it took.
+                    Some(reserved) => window.adjust(cost, reserved),
+                    None => window.release(cost, 1),
                 }
-                Err(PushError::Closed { wake }) => *closed = closed.or(wake),
+                Err(refused)
+            }
+        }
+    }
+
+    fn push_reserved(
+        &mut self,
+        routing: Routing,
+        size: usize,
+        cost: u64,
+        record: &RecordInput<'_>,
+    ) -> Result<(PartitionId, u32), Refused> {
+        loop {
+            let machine = &mut self.state.machine;
+            let partition = match machine.route(routing) {
+                Ok(partition) => partition,
+                Err(error) => return Err(self.refused(error)),
+            };
+            match machine.push(partition, record, cost) {
+                Ok(pushed) => {
+                    self.wake(pushed.wake);
+                    return Ok((partition, pushed.index));
+                }
+                Err(PushError::Closed { wake }) => self.wake(wake),
                 Err(PushError::NeedsBatch { bytes_max, expected }) => {
-                    let buffer = self.shared.buffer(expected.max(2 * self.size));
+                    let buffer = self.shared.buffer(expected.max(2 * size));
                     let cell = BatchCell::new(Arc::clone(&self.shared.on_failure));
                     let now = self.shared.client.now();
                     let builder = BatchBuilder::with_buffer(bytes_max, buffer);
-                    state.machine.open_batch(partition, builder, cell, now);
-                    self.shared.arm(state);
+                    machine.open_batch(partition, builder, cell, now);
+                    self.shared.arm(&mut self.state);
                 }
                 Err(error) => return Err(self.refused(error)),
             }
+        }
+    }
+
+    fn wake(&mut self, lane: Option<LaneId>) {
+        if let Some(LaneId(lane)) = lane {
+            self.wakes |= 1 << lane;
+        }
+    }
+
+    /// Gives the lock back, then tells everybody who has to know.
+    pub(super) fn end(self) {
+        let Self { shared, state, mut wakes } = self;
+        let has_news = state.machine.window.has_news();
+        drop(state);
+        if has_news {
+            // Less was needed than reserved: the difference may be what somebody waits for.
+            shared.with(|_, _| ());
+        }
+        while wakes != 0 {
+            let lane = wakes.trailing_zeros();
+            wakes &= wakes - 1;
+            shared.wake_lane(LaneId(lane));
         }
     }
 

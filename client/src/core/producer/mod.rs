@@ -122,7 +122,7 @@ impl<T> Producer<T> {
         partition: PartitionId,
         record: &RecordInput<'_>,
         cost: u64,
-    ) -> Result<Pushed<'_, T>, PushError> {
+    ) -> Result<Pushed, PushError> {
         let bounds = BatchBounds {
             bytes: self.options.batch_bytes,
             bytes_max: self.options.batch_bytes_max,
@@ -139,8 +139,7 @@ impl<T> Producer<T> {
                     self.leave(partition);
                 }
                 let wake = if is_news { self.schedule(partition) } else { None };
-                let ticket = self.newest_ticket(partition);
-                Ok(Pushed { ticket, index, wake })
+                Ok(Pushed { index, wake })
             }
             Err(refusal) => {
                 if let Some(number) = queue.remove_empty() {
@@ -151,9 +150,10 @@ impl<T> Producer<T> {
         }
     }
 
-    fn newest_ticket(&self, partition: PartitionId) -> &T {
-        let queue = self.partitions.get(index(partition)).and_then(|slot| slot.as_deref());
-        queue.and_then(Partition::newest_ticket).expect("a batch that takes records is awaited")
+    /// What the newest batch of a partition was opened with: that of the record pushed last.
+    #[must_use]
+    pub fn newest_ticket(&self, partition: PartitionId) -> Option<&T> {
+        self.partitions.get(index(partition))?.as_deref()?.newest_ticket()
     }
 
     fn refused(&mut self, partition: PartitionId, refusal: Refusal) -> PushError {

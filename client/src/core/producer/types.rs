@@ -66,9 +66,7 @@ pub enum Routing {
 
 /// A record was taken into a batch.
 #[derive(Debug)]
-pub struct Pushed<'a, T> {
-    /// What the batch was opened with.
-    pub ticket: &'a T,
+pub struct Pushed {
     /// Number of the record in the batch.
     pub index: u32,
     /// The lane that has something to send now and had not before.
