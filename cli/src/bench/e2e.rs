@@ -33,6 +33,7 @@ pub(crate) async fn run(session: &Session) -> Result<Report, Failure> {
         records: run.load.records,
         bytes: run.pattern.bytes(run.load.records),
         elapsed: started.elapsed(),
+        cached: None,
         cpu: cpu_time().saturating_sub(cpu),
         latencies: vec![("delivery_latency_us", latencies), ("ack_latency_us", acks)],
         verified,

@@ -21,6 +21,7 @@ pub(crate) async fn run(session: &Session) -> Result<Report, Failure> {
         records: load.records,
         bytes: session.run.pattern.bytes(load.records),
         elapsed,
+        cached: None,
         cpu,
         latencies: vec![("ack_latency_us", latencies)],
         verified: verify(session).await?,
