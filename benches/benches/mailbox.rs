@@ -1,4 +1,4 @@
-//! The mailbox against tokio's channel: cost of handing over one item, singly and in batches.
+//! The mailbox against the channels of tokio, flume and kanal: cost of handing over one item, singly and in batches.
 //!
 //! `tasks`: both sides are tasks of one thread, which is how a shard and its connections meet. `threads`: the producer
 //! has a thread of its own, which is how the journal is reached.
@@ -92,6 +92,34 @@ async fn tokio_receive_many(mut receiver: tokio::sync::mpsc::Receiver<Item>) -> 
     sum
 }
 
+async fn flume_push_single(sender: flume::Sender<Item>) {
+    for number in 0..ITEMS {
+        sender.send_async(item(number)).await.expect("the receiver stays");
+    }
+}
+
+async fn flume_receive_single(receiver: flume::Receiver<Item>) -> u64 {
+    let mut sum = 0;
+    while let Ok([first, ..]) = receiver.recv_async().await {
+        sum += first;
+    }
+    sum
+}
+
+async fn kanal_push_single(sender: kanal::AsyncSender<Item>) {
+    for number in 0..ITEMS {
+        sender.send(item(number)).await.expect("the receiver stays");
+    }
+}
+
+async fn kanal_receive_single(receiver: kanal::AsyncReceiver<Item>) -> u64 {
+    let mut sum = 0;
+    while let Ok([first, ..]) = receiver.recv().await {
+        sum += first;
+    }
+    sum
+}
+
 async fn tokio_receive_batched(mut receiver: tokio::sync::mpsc::Receiver<Vec<Item>>) -> u64 {
     let mut sum = 0;
     while let Some(batch) = receiver.recv().await {
@@ -162,6 +190,14 @@ fn mailboxes(criterion: &mut Criterion) {
             let batches = BOUND / usize::try_from(BATCH).expect("a small number");
             let (sender, receiver) = tokio::sync::mpsc::channel(batches);
             (Box::pin(tokio_push_batched(sender)), Box::pin(tokio_receive_batched(receiver)))
+        });
+        measure(&mut group, "flume_single", run, || {
+            let (sender, receiver) = flume::bounded(BOUND);
+            (Box::pin(flume_push_single(sender)), Box::pin(flume_receive_single(receiver)))
+        });
+        measure(&mut group, "kanal_single", run, || {
+            let (sender, receiver) = kanal::bounded_async(BOUND);
+            (Box::pin(kanal_push_single(sender)), Box::pin(kanal_receive_single(receiver)))
         });
         group.finish();
     }

@@ -57,7 +57,7 @@ impl ProducerBuilder {
             topic: topic.to_owned(),
             linger: Duration::ZERO,
             batch: (256 << 10, BATCH_RECORDS_MAX as usize),
-            in_flight: (32 << 20, 500_000),
+            in_flight: (16 << 20, 500_000),
             durability: Durability::Durable,
             compression: Compression::None,
             delivery_timeout: Duration::from_secs(120),
@@ -80,7 +80,7 @@ impl ProducerBuilder {
         self
     }
 
-    /// Bound on messages without a result, in bytes of their content and in number. 32 MiB and 500,000 by default. The
+    /// Bound on messages without a result, in bytes of their content and in number. 16 MiB and 500,000 by default. The
     /// memory in use can be about twice that.
     pub const fn max_in_flight(mut self, bytes: usize, messages: usize) -> Self {
         self.in_flight = (bytes, messages);
