@@ -47,6 +47,7 @@ fn a_port_in_use_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let weir = Weir::new();
     says(weir.run(&["serve", "--listen", &address, "--data-dir", "data"]), 1, &[&address]);
+    assert!(!weir.home().join("data").exists(), "nothing is left half done");
 }
 
 #[test]

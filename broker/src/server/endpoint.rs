@@ -64,22 +64,27 @@ impl BindError {
     }
 }
 
-/// Opens the socket and serves QUIC on it. Nobody gets in before [`Door::run`]. Needs a runtime.
+/// Opens the socket.
 ///
 /// `[::]` listens on IPv4 too; any other address on its own family only.
 ///
 /// # Errors
 /// Why it cannot listen there.
-pub fn bind(address: SocketAddr, transports: &Transports) -> Result<Endpoint, BindError> {
-    let error = |source| BindError::new(address, "UDP", source);
-    let socket = open_socket(address).map_err(error)?;
+pub fn bind(address: SocketAddr) -> Result<UdpSocket, BindError> {
+    open_socket(address).map_err(|source| BindError::new(address, "UDP", source))
+}
+
+/// Serves QUIC on a socket. Nobody gets in before [`Door::run`]. Needs a runtime.
+///
+/// # Errors
+/// What the system said.
+pub fn serve(socket: UdpSocket, transports: &Transports) -> io::Result<Endpoint> {
     Endpoint::new(
         transports.endpoint_config(),
         Some(transports.server_config(Profile::Network).as_ref().clone()),
         socket,
         Arc::new(TokioRuntime),
     )
-    .map_err(error)
 }
 
 fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {

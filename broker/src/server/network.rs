@@ -1,8 +1,7 @@
 //! The sockets of a broker and the life of everything on them.
 
 use std::cell::Cell;
-use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::core::ConnectionId;
 use crate::options::ServeOptions;
 use crate::queue::Sender;
 use crate::server::connection::{Context, GOING_AWAY_WITHIN, serve};
-use crate::server::endpoint::{Accepted, BindError, Door, DoorLimits, bind};
+use crate::server::endpoint::{self, Accepted, BindError, Door, DoorLimits, bind};
 use crate::server::failure::Failures;
 use crate::server::http;
 use crate::server::metrics::Readiness;
@@ -31,6 +30,26 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Time the farewell gets to reach the peers.
 const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
+/// The broker's addresses, taken before anything else is done: whoever cannot have them leaves no trace.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    clients: UdpSocket,
+    address: SocketAddr,
+    metrics: Option<TcpListener>,
+}
+
+impl Sockets {
+    /// Binds them. Needs a runtime.
+    ///
+    /// # Errors
+    /// Which address cannot be used, and why.
+    pub(crate) fn bind(options: &ServeOptions) -> Result<Self, BindError> {
+        let clients = bind(options.listen)?;
+        let address = clients.local_addr().map_err(|source| BindError::new(options.listen, "UDP", source))?;
+        Ok(Self { clients, address, metrics: options.metrics.map(http::bind).transpose()? })
+    }
+}
+
 /// Bound sockets that nobody is let in by yet.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -42,21 +61,21 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Binds the sockets. Needs a runtime.
+    /// Serves QUIC on the socket for clients. Needs a runtime.
     ///
     /// # Errors
     /// Which address cannot be used, and why.
-    pub(crate) fn bind(
+    pub(crate) fn new(
         options: &ServeOptions,
+        sockets: Sockets,
         tls: &TlsIdentity,
         context: Context,
     ) -> Result<Self, BindError> {
+        let Sockets { clients, address, metrics } = sockets;
         let transports = Transports::new(options.transport, tls);
-        let endpoint = bind(options.listen, &transports)?;
-        let other = |source| BindError::new(options.listen, "UDP", source);
-        let address = endpoint.local_addr().map_err(other)?;
-        let metrics_listener = options.metrics.map(listen).transpose()?;
-        Ok(Self { endpoint, address, metrics_listener, transports, context })
+        let endpoint = endpoint::serve(clients, &transports)
+            .map_err(|source| BindError::new(options.listen, "UDP", source))?;
+        Ok(Self { endpoint, address, metrics_listener: metrics, transports, context })
     }
 
     /// Where clients are served.
@@ -133,11 +152,4 @@ async fn farewell(to_node: &Sender<ToNode>, connections: &TaskTracker) {
     }
     connections.close();
     let _late = tokio::time::timeout(GOING_AWAY_WITHIN, connections.wait()).await;
-}
-
-fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let error = |source: io::Error| BindError::new(address, "TCP", source);
-    let listener = std::net::TcpListener::bind(address).map_err(error)?;
-    listener.set_nonblocking(true).map_err(error)?;
-    TcpListener::from_std(listener).map_err(error)
 }

@@ -32,7 +32,7 @@ use crate::server::failure::Failures;
 use crate::server::flusher::FlusherThread;
 use crate::server::journal::JournalThread;
 use crate::server::metrics::Metrics;
-use crate::server::network::Network;
+use crate::server::network::{Network, Sockets};
 use crate::server::node::{NodeTask, ToNode};
 use crate::server::tls::{TlsError, TlsIdentity};
 use crate::server::{Fatal, endpoint::BindError};
@@ -215,6 +215,7 @@ fn prepare(
     failures: &Failures,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<Prepared, StartError> {
+    let sockets = Sockets::bind(options)?;
     let began = std::time::Instant::now();
     let open = OpenOptions { journal: journal_options(options), ..OpenOptions::default() };
     let opened = open_data(&options.data_directory, open)?;
@@ -238,7 +239,7 @@ fn prepare(
         metrics: Arc::clone(&metrics),
         going_away: CancellationToken::new(),
     };
-    let network = Network::bind(options, &tls, context)?;
+    let network = Network::new(options, sockets, &tls, context)?;
     let Storage { node, lock } =
         start_storage(opened, options, (failures, metrics), (requests, gate_sender), threads)
             .map_err(StartError::Thread)?;

@@ -40,7 +40,7 @@ impl Served {
         let directory = std::env::temp_dir().join(format!("weir-door-{}", uuid::Uuid::new_v4()));
         let tls = TlsIdentity::load(&directory, None, None).unwrap();
         let transports = Transports::new(choice, &tls);
-        let endpoint = bind(address, &transports).unwrap();
+        let endpoint = serve(bind(address).unwrap(), &transports).unwrap();
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
         let (sender, accepted) = mpsc::channel(64);
@@ -392,13 +392,11 @@ async fn a_socket_for_both_families_knows_loopback_when_it_sees_it() {
 #[tokio::test]
 async fn a_place_where_it_cannot_listen_is_an_error_that_says_why() {
     let served = Served::with_limits(DoorLimits::default());
-    let tls = TlsIdentity::load(&served.directory, None, None).unwrap();
-    let transports = Transports::new(TransportChoice::Auto, &tls);
 
-    let error = bind(served.address, &transports).unwrap_err();
+    let error = bind(served.address).unwrap_err();
     assert!(matches!(error, BindError::InUse { protocol: "UDP", .. }), "{error}");
     assert!(error.to_string().contains(&served.address.to_string()), "{error}");
-    let error = bind("192.0.2.1:7400".parse().unwrap(), &transports).unwrap_err();
+    let error = bind("192.0.2.1:7400".parse().unwrap()).unwrap_err();
     assert!(matches!(error, BindError::NotAvailable { .. }), "{error}");
 }
 
