@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Send(Box<SendArguments>),
     /// Print the records of a topic
     Tail(Box<TailArguments>),
-    /// List, make, show, change and remove topics
+    /// List, make, show, change, trim and remove topics
     Topic(TopicArguments),
     /// Measure a broker, and check that it loses, duplicates and reorders nothing
     Bench(Box<BenchArguments>),
@@ -126,6 +126,8 @@ mod tests {
             "topic create orders --partitions 16 --retention 7d --retention-bytes 10GiB --batch-max 1MiB",
             "topic edit orders --retention none",
             "topic show orders",
+            "topic trim orders --before 1000 --partition 3 --dry-run",
+            "topic trim orders --before-time 2h --yes --json",
             "topic rm orders --yes",
             "bench send --records 1000 --size 100 --producers 2 --partitions 4 --in-flight 4MiB --rate 1k/s",
             "bench tail --records 1000 --size 100",

@@ -1,18 +1,18 @@
-//! Topics: make, change, delete, list, describe.
+//! Topics: make, change, delete, trim, list, describe.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 use weir_protocol::ErrorCode;
-use weir_protocol::limits::BATCH_BYTES_MAX_DEFAULT;
+use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, NUMBER_MAX};
 use weir_protocol::message as wire;
-use weir_protocol::units::PartitionId;
+use weir_protocol::units::{Offset, PartitionId};
 
 use crate::client::ClientHandle;
 use crate::core::requests::Repeat;
 use crate::error::{Class, ClientCode, Error};
-use crate::message::system_time;
+use crate::message::{system_time, timestamp};
 use crate::net::shared::{Shared, expect};
 
 /// Administration of the broker a client is connected to.
@@ -165,6 +165,40 @@ pub struct PartitionDescription {
     pub bytes: u64,
 }
 
+/// Which records of a partition are given up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Trim {
+    /// The partition.
+    pub partition: u32,
+    /// The records that stand before this.
+    pub before: TrimBefore,
+    /// Give up nothing and say what would be.
+    pub dry_run: bool,
+}
+
+/// Where the records begin that a trim keeps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TrimBefore {
+    /// At this offset, which is at most the end.
+    Offset(u64),
+    /// At the first record appended at or after this moment.
+    Time(SystemTime),
+}
+
+/// What a trim did, or would do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Trimmed {
+    /// The partition.
+    pub partition: u32,
+    /// Offset of the first record that was kept before.
+    pub old_start_offset: u64,
+    /// Offset of the first record that is kept now.
+    pub start_offset: u64,
+    /// The offset after the last visible record.
+    pub end_offset: u64,
+}
+
 impl TopicSettings {
     fn from_wire(settings: &wire::TopicSettings) -> Self {
         Self {
@@ -292,6 +326,35 @@ impl Admin {
         let answer =
             self.shared().request(move |request| wire::DeleteTopic { request, name }, Repeat::Never).await?;
         expect::<wire::Done>(&answer).map(|_| ())
+    }
+
+    /// Gives up the records of a partition below a point. The answer comes once that is durable; a trim that was done
+    /// before changes nothing.
+    ///
+    /// # Errors
+    /// `WEIR-2001` and `WEIR-2005` if there is no such topic or partition, `WEIR-4001` for an offset beyond the end,
+    /// `WEIR-1010` if too many trims by time are under way.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion the records may have been given up.
+    pub async fn trim(&self, name: &str, trim: Trim) -> Result<Trimmed, Error> {
+        let Trim { partition, before, dry_run } = trim;
+        let (name, partition) = (name.to_owned(), PartitionId::new(partition));
+        let before = match before {
+            TrimBefore::Offset(offset) if offset > NUMBER_MAX => {
+                return Err(Error::client(ClientCode::Invalid, format!("{offset} is no offset")));
+            }
+            TrimBefore::Offset(offset) => wire::TrimBefore::Offset(Offset::new(offset)),
+            TrimBefore::Time(time) => wire::TrimBefore::Time(timestamp(time)),
+        };
+        let make = move |request| wire::TrimPartition { request, name, partition, before, dry_run };
+        let answer = self.shared().request(make, Repeat::Harmless).await?;
+        expect(&answer).map(|trimmed: wire::PartitionTrimmed| Trimmed {
+            partition: trimmed.partition.get(),
+            old_start_offset: trimmed.old_start_offset.get(),
+            start_offset: trimmed.start_offset.get(),
+            end_offset: trimmed.end_offset.get(),
+        })
     }
 
     /// All topics, in order of name.

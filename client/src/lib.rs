@@ -67,7 +67,7 @@ pub use url::BrokerUrl;
 #[cfg(feature = "net")]
 pub use admin::{
     Admin, Ensured, PartitionDescription, TopicChange, TopicDescription, TopicInfo, TopicSettings, TopicSpec,
-    TopicSummary,
+    TopicSummary, Trim, TrimBefore, Trimmed,
 };
 #[cfg(feature = "net")]
 pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};

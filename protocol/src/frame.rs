@@ -55,6 +55,8 @@ kinds! {
     ListTopics = 19,
     /// Client: describes a topic and a page of its partitions.
     DescribeTopic = 20,
+    /// Client: gives up the records of a partition below a point.
+    TrimPartition = 21,
     /// Broker: done, nothing to tell.
     Done = 24,
     /// Broker: a topic.
@@ -63,6 +65,8 @@ kinds! {
     TopicList = 26,
     /// Broker: a topic and a page of its partitions.
     TopicDescription = 27,
+    /// Broker: a partition was trimmed.
+    PartitionTrimmed = 28,
     /// Client: asks for a producer identity.
     OpenProducer = 32,
     /// Broker: gives it.

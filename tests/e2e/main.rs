@@ -6,3 +6,4 @@ mod errors;
 mod output;
 mod peers;
 mod shutdown;
+mod trim;

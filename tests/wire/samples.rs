@@ -9,8 +9,9 @@ use weir_protocol::batch::{
 use weir_protocol::message::{
     AckEntry, AlterTopic, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Failure, Gap, GapReason,
     GoAway, Grant, Hello, ListTopics, OpenProducer, PartitionEnded, PartitionInfo, PartitionStarted,
-    ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected, ServerLimits, StartAt, SubscribeOpen,
-    SubscribePartition, TopicDescription, TopicInfo, TopicList, TopicSettings, UnsubscribePartition, Welcome,
+    PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected, ServerLimits,
+    StartAt, SubscribeOpen, SubscribePartition, TopicDescription, TopicInfo, TopicList, TopicSettings,
+    TrimBefore, TrimPartition, UnsubscribePartition, Welcome,
 };
 use weir_protocol::units::{
     Durability, Epoch, Incarnation, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp,
@@ -35,6 +36,7 @@ const GENERATION: u32 = 0x7172_7374;
 pub(crate) fn all() -> Vec<Sample> {
     let mut samples = connection();
     samples.extend(topics());
+    samples.extend(trimming());
     samples.extend(publishing());
     samples.extend(reading());
     samples.push(stored("batch-plain", plain_batch()));
@@ -149,6 +151,30 @@ fn topics() -> Vec<Sample> {
         Sample::message(
             "topic-description",
             TopicDescription { request: REQUEST, topic: topic_info(), partitions: vec![partition] },
+        ),
+    ]
+}
+
+fn trimming() -> Vec<Sample> {
+    let trim = |before, dry_run| TrimPartition {
+        request: REQUEST,
+        name: "orders".to_owned(),
+        partition: PARTITION,
+        before,
+        dry_run,
+    };
+    vec![
+        Sample::message("trim-partition-offset", trim(TrimBefore::Offset(OFFSET), false)),
+        Sample::message("trim-partition-time", trim(TrimBefore::Time(TIME), true)),
+        Sample::message(
+            "partition-trimmed",
+            PartitionTrimmed {
+                request: REQUEST,
+                partition: PARTITION,
+                old_start_offset: Offset::new(5),
+                start_offset: OFFSET,
+                end_offset: END,
+            },
         ),
     ]
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{
     AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, OpenProducer, Publish, PublishOpen,
-    SubscribeOpen, SubscribePartition, UnsubscribePartition,
+    SubscribeOpen, SubscribePartition, TrimPartition, UnsubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 use weir_storage::frame::Frame;
@@ -87,6 +87,8 @@ pub enum Request {
     List(ListTopics),
     /// Describe a topic.
     Describe(DescribeTopic),
+    /// Give up records of a partition.
+    Trim(TrimPartition),
     /// Give out a producer identity.
     OpenProducer(OpenProducer),
 }

@@ -12,6 +12,7 @@ pub mod partition;
 pub mod publish;
 pub mod session;
 pub mod subscription;
+pub mod trim;
 
 pub use event::{
     Actions, ColdAnswer, ColdRead, ColdResult, ConnectionId, Event, LaneId, Now, Outgoing, StreamId, Ticket,

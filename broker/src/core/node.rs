@@ -22,10 +22,13 @@ use crate::core::ingest::{Ingest, IngestLimits};
 use crate::core::partition::{Offered, Partition};
 use crate::core::publish::{PendingAppend, PublishLane, Publishing, TopicChange, TopicChangeKind, Waiting};
 use crate::core::subscription::{DeliveryLimits, Partitions, Subscriptions};
+use crate::core::trim::TrimLookups;
 use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
 
 /// Advice to a producer that met a full disk.
 const STORAGE_FULL_RETRY_MS: u32 = 1000;
+
+mod trim;
 
 /// What a node is held to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,6 +52,7 @@ pub struct Node {
     ingest: Ingest,
     publishing: Publishing,
     subscriptions: Subscriptions,
+    trims: TrimLookups,
     /// Partitions in the order in which batches were appended: the order in which memory is given back.
     appended: VecDeque<PartitionKey>,
     /// Bytes of all partitions' tails.
@@ -118,6 +122,7 @@ impl Node {
             ingest: Ingest::new(limits.ingest),
             publishing: Publishing::default(),
             subscriptions: Subscriptions::new(limits.delivery),
+            trims: TrimLookups::default(),
             appended: VecDeque::new(),
             tail_bytes: 0,
             next_producer: incarnation.get() << 32,
@@ -154,7 +159,11 @@ impl Node {
             Event::Disconnected(_connection) => {}
             Event::Written(through) => self.publishing.written(through),
             Event::Durable(through) => self.durable(through, actions),
-            Event::ColdAnswer(answer) => self.subscriptions.answer(&answer, &self.partitions, actions),
+            Event::ColdAnswer(answer) => {
+                if !self.trim_located(&answer, actions) {
+                    self.subscriptions.answer(&answer, &self.partitions, actions);
+                }
+            }
             Event::Flushed(partitions) => self.flushed(&partitions),
             Event::StorageFull(full) => self.storage_full = full,
         }
@@ -254,6 +263,7 @@ impl Node {
                 };
                 (describe.request, described.map(answer))
             }
+            Request::Trim(trim) => (trim.request, self.trim(lane, &trim, actions)),
             Request::OpenProducer(open) => {
                 let producer = ProducerId::new(self.next_producer);
                 self.next_producer += 1;
@@ -410,6 +420,7 @@ impl Node {
                 Waiting::Append(append) => self.append_durable(append),
                 Waiting::Duplicate { lane, entry } => self.publishing.ack(lane, entry),
                 Waiting::Topic(change) => self.topic_durable(change, actions),
+                Waiting::Trim(pending) => self.trim_durable(&pending, actions),
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use weir_protocol::message::{AckEntry, Message, PublishAck};
 use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
+use crate::core::trim::PendingTrim;
 use crate::core::{Actions, LaneId, Outgoing, Ticket};
 use weir_protocol::limits::ACK_ENTRIES_MAX;
 
@@ -52,6 +53,8 @@ pub enum Waiting {
     },
     /// A change of a topic.
     Topic(TopicChange),
+    /// Records that are given up.
+    Trim(PendingTrim),
 }
 
 /// A batch that waits for the journal.

@@ -11,7 +11,7 @@ use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame};
 use weir_protocol::limits::{BATCH_FRAME_OVERHEAD_BYTES, CONTROL_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX};
 use weir_protocol::message::{
     AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, Grant, Hello, ListTopics, Message, OpenProducer,
-    PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen, SubscribePartition,
+    PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen, SubscribePartition, TrimPartition,
     UnsubscribePartition, Welcome,
 };
 use weir_protocol::units::Incarnation;
@@ -307,6 +307,7 @@ fn request(frame: &RawFrame) -> Result<Request, Bad> {
         FrameKind::DeleteTopic => Request::Delete(DeleteTopic::from_frame(frame)?),
         FrameKind::ListTopics => Request::List(ListTopics::from_frame(frame)?),
         FrameKind::DescribeTopic => Request::Describe(DescribeTopic::from_frame(frame)?),
+        FrameKind::TrimPartition => Request::Trim(TrimPartition::from_frame(frame)?),
         FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
         FrameKind::Hello
         | FrameKind::Welcome
@@ -316,6 +317,7 @@ fn request(frame: &RawFrame) -> Result<Request, Bad> {
         | FrameKind::TopicInfo
         | FrameKind::TopicList
         | FrameKind::TopicDescription
+        | FrameKind::PartitionTrimmed
         | FrameKind::ProducerOpened
         | FrameKind::PublishOpen
         | FrameKind::Publish

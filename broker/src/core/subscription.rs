@@ -12,7 +12,7 @@ use weir_protocol::units::{Offset, PartitionId, PartitionKey, TopicId};
 use weir_protocol::{Credit, ErrorCode};
 
 use crate::core::event::ColdWant;
-use crate::core::partition::Partition;
+use crate::core::partition::{Partition, TimeLookup};
 use crate::core::{Actions, ColdAnswer, ColdRead, ColdResult, LaneId, Outgoing};
 
 /// Partitions by key.
@@ -69,7 +69,7 @@ enum State {
     Waiting,
     /// Flushed data is being read; so many bytes of the outbox are set aside for it.
     Reading(u64),
-    /// Its start is being looked up in segments.
+    /// Its start is being looked up in segments; the position is where it starts if nothing is found there.
     Locating,
 }
 
@@ -158,18 +158,16 @@ impl Subscriptions {
                 end(lane, (id, generation), (ErrorCode::OffsetOutOfRange, detail), Some(partition), actions);
                 return;
             }
-            StartAt::Time(time) => {
-                let in_memory = partition.tail().first_append_time().is_some_and(|first| first < time);
-                let all_in_memory = partition.tail().start().unwrap_or(high_watermark) <= log_start;
-                if !in_memory && !all_in_memory {
-                    let cursor = Cursor { generation, position: log_start, state: State::Locating };
+            StartAt::Time(time) => match partition.offset_at(time) {
+                TimeLookup::Known(offset) => offset,
+                TimeLookup::InSegments { otherwise } => {
+                    let cursor = Cursor { generation, position: otherwise, state: State::Locating };
                     state.cursors.insert(id, cursor);
                     let want = ColdWant::OffsetAt(time);
                     actions.cold_reads.push(ColdRead { lane, key, generation, want });
                     return;
                 }
-                partition.tail().offset_at(time).unwrap_or(high_watermark).clamp(log_start, high_watermark)
-            }
+            },
         };
         self.begin(lane, (id, generation, position), partitions, actions);
     }
@@ -220,7 +218,8 @@ impl Subscriptions {
             return;
         }
         if cursor.state == State::Locating {
-            self.located(answer, partitions, actions);
+            let otherwise = cursor.position;
+            self.located(answer, otherwise, partitions, actions);
             return;
         }
         let State::Reading(reserved) = cursor.state else { return };
@@ -259,16 +258,23 @@ impl Subscriptions {
         self.enqueue(lane);
     }
 
-    fn located(&mut self, answer: &ColdAnswer, partitions: &Partitions, actions: &mut Actions) {
-        let ColdRead { lane, key, generation, want } = answer.read;
+    fn located(
+        &mut self,
+        answer: &ColdAnswer,
+        otherwise: Offset,
+        partitions: &Partitions,
+        actions: &mut Actions,
+    ) {
+        let ColdRead { lane, key, generation, want: _ } = answer.read;
         let Some(partition) = partitions.get(&key) else { return };
         let (log_start, high_watermark) = (partition.log_start(), partition.high_watermark());
-        let found = match (&answer.result, want) {
-            (ColdResult::Offset(Some(offset)), _) => *offset,
-            (ColdResult::Offset(None), ColdWant::OffsetAt(time)) => {
-                partition.tail().offset_at(time).unwrap_or(high_watermark)
-            }
-            (_, _) => {
+        let found = match &answer.result {
+            ColdResult::Offset(found) => found.unwrap_or(otherwise),
+            ColdResult::Batches { .. }
+            | ColdResult::Trimmed { .. }
+            | ColdResult::NotFlushed
+            | ColdResult::Corrupt { .. }
+            | ColdResult::Failed => {
                 if let Some(state) = self.lanes.get_mut(&lane) {
                     state.drop_cursor(key.partition);
                 }

@@ -1,11 +1,13 @@
-//! `weir topic`: list, make, show, change and remove topics.
+//! `weir topic`: list, make, show, change, trim and remove topics.
 
+mod confirm;
 mod create;
 mod edit;
 mod ls;
 mod rm;
 mod settings;
 mod show;
+mod trim;
 
 use weir_client::Admin;
 
@@ -15,7 +17,7 @@ use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 
-/// Lists, makes, shows, changes and removes topics.
+/// Lists, makes, shows, changes, trims and removes topics.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TopicArguments {
     #[command(subcommand)]
@@ -35,6 +37,8 @@ enum Action {
     },
     /// Change the settings of a topic
     Edit(edit::EditArguments),
+    /// Give up the records below an offset or a time
+    Trim(trim::TrimArguments),
     /// Remove topics with all their records
     Rm(rm::RmArguments),
 }
@@ -52,9 +56,11 @@ pub(crate) fn run(arguments: &TopicArguments, global: &Global) -> Result<Exit, F
 }
 
 async fn perform(arguments: &TopicArguments, global: &Global) -> Result<Exit, Failure> {
-    if let Action::Rm(rm) = &arguments.action {
-        // Asked before connecting: a missing answer needs no broker.
-        rm.confirm()?;
+    // Asked before connecting: a missing answer needs no broker.
+    match &arguments.action {
+        Action::Rm(rm) => rm.confirm()?,
+        Action::Trim(trim) => trim.confirm()?,
+        Action::Ls | Action::Create(_) | Action::Show { .. } | Action::Edit(_) => {}
     }
     let client = connect(global, ConnectOptions::default()).await?;
     let admin = client.admin();
@@ -71,6 +77,7 @@ async fn act(action: &Action, admin: &Admin, global: &Global, output: &mut Outpu
         Action::Create(create) => create::run(create, admin, global, output).await,
         Action::Show { name } => show::run(name, admin, global, output).await,
         Action::Edit(edit) => edit::run(edit, admin, global, output).await,
+        Action::Trim(trim) => trim::run(trim, admin, global, output).await,
         Action::Rm(rm) => rm::run(rm, admin, global, output).await,
     }
 }

@@ -1,10 +1,9 @@
 //! `weir topic rm`: removes topics with all their records.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-
 use serde_json::json;
 use weir_client::{Admin, ErrorKind};
 
+use super::confirm::confirm;
 use crate::arguments::Global;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -27,27 +26,13 @@ pub(crate) struct RmArguments {
 }
 
 impl RmArguments {
-    /// Asks, unless that is not needed. Without a terminal nobody can answer.
+    /// Asks, unless that is not needed.
     pub(crate) fn confirm(&self) -> Result<(), Failure> {
         if self.yes || self.dry_run {
             return Ok(());
         }
         let names = self.names.join(", ");
-        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            let failure =
-                Failure::usage(format_args!("removing {names} deletes all records and needs a yes"));
-            return Err(failure.help("give --yes, or --dry-run to see what would be removed"));
-        }
-        let mut answer = String::new();
-        write!(io::stderr(), "remove {names} with all records? [y/N] ").ok();
-        io::stdin()
-            .lock()
-            .read_line(&mut answer)
-            .map_err(|error| Failure::usage(format_args!("cannot read the answer: {error}")))?;
-        match answer.trim() {
-            "y" | "Y" | "yes" => Ok(()),
-            _ => Err(Failure::usage("nothing was removed")),
-        }
+        confirm(&format!("remove {names} with all records"), &format!("removing {names} deletes all records"))
     }
 }
 

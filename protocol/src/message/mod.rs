@@ -13,6 +13,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod trim;
 
 pub use failure::{Failure, GoAway};
 pub use hello::{Hello, PROTOCOL_VERSION, ServerLimits, Welcome};
@@ -27,6 +28,7 @@ pub use topic::{
     AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, Done, ListTopics, PartitionInfo, TopicDescription,
     TopicInfo, TopicList, TopicSettings,
 };
+pub use trim::{PartitionTrimmed, TrimBefore, TrimPartition};
 
 /// Number a client gives a request, repeated in its response.
 pub type RequestId = u32;

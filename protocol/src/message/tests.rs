@@ -82,6 +82,10 @@ fn start() -> impl Strategy<Value = StartAt> {
     ]
 }
 
+fn trim_before() -> impl Strategy<Value = TrimBefore> {
+    prop_oneof![offset().prop_map(TrimBefore::Offset), timestamp().prop_map(TrimBefore::Time)]
+}
+
 fn settings() -> impl Strategy<Value = TopicSettings> {
     let fields =
         (any::<u32>(), option::of(any::<u64>()), option::of(any::<u64>()), any::<u32>(), any::<bool>());
@@ -197,6 +201,16 @@ proptest! {
     }
 
     #[test]
+    fn trim_messages_round_trip(
+        request in any::<u32>(), name in text(128), partition in partition(), before in trim_before(),
+        dry_run in any::<bool>(), bounds in [offset(), offset(), offset()],
+    ) {
+        round_trip(&TrimPartition { request, name, partition, before, dry_run });
+        let [old_start_offset, start_offset, end_offset] = bounds;
+        round_trip(&PartitionTrimmed { request, partition, old_start_offset, start_offset, end_offset });
+    }
+
+    #[test]
     fn publish_messages_round_trip(
         request in any::<u32>(), producer in any::<u64>(), epoch in any::<u32>(), topic in topic_id(),
         durability in durability(), acked_below in sequence(), value in vec(any::<u8>(), 0..200),
@@ -275,10 +289,12 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::DeleteTopic => decode::<DeleteTopic>(frame),
         FrameKind::ListTopics => decode::<ListTopics>(frame),
         FrameKind::DescribeTopic => decode::<DescribeTopic>(frame),
+        FrameKind::TrimPartition => decode::<TrimPartition>(frame),
         FrameKind::Done => decode::<Done>(frame),
         FrameKind::TopicInfo => decode::<TopicInfo>(frame),
         FrameKind::TopicList => decode::<TopicList>(frame),
         FrameKind::TopicDescription => decode::<TopicDescription>(frame),
+        FrameKind::PartitionTrimmed => decode::<PartitionTrimmed>(frame),
         FrameKind::OpenProducer => decode::<OpenProducer>(frame),
         FrameKind::ProducerOpened => decode::<ProducerOpened>(frame),
         FrameKind::PublishOpen => decode::<PublishOpen>(frame),
@@ -326,6 +342,15 @@ fn an_error_says_at_which_byte_of_the_body() {
     };
     assert_eq!(refusal(&gap, |body| body[16] = 1), (16, Problem::Invalid { what: "end of a gap", value: 1 }));
     assert_eq!(refusal(&gap, |body| body[24] = 9), (24, Problem::Invalid { what: "gap reason", value: 9 }));
+    let trim = TrimPartition {
+        request: 1,
+        name: "t".to_owned(),
+        partition: PartitionId::ZERO,
+        before: TrimBefore::Offset(Offset::ZERO),
+        dry_run: false,
+    };
+    assert_eq!(refusal(&trim, |body| body[11] = 2), (11, Problem::Invalid { what: "trim kind", value: 2 }));
+    assert_eq!(refusal(&trim, |body| body[20] = 2), (20, Problem::Invalid { what: "dry run", value: 2 }));
     let publish = Publish { acked_below: Sequence::ZERO, batch: batch(b"v") };
     let version = Problem::Mismatch { what: "batch version", value: 9, expected: 1 };
     assert_eq!(refusal(&publish, |body| body[8 + 4] = 9), (8 + 4, version));

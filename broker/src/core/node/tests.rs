@@ -5,8 +5,8 @@ use weir_protocol::batch::{BatchBuilder, BatchIdentity, Compression, RecordInput
 use weir_protocol::frame::{FrameKind, RawFrame, take_frame};
 use weir_protocol::limits::FRAME_BYTES_MAX;
 use weir_protocol::message::{
-    CreateTopic, Deliver, Gap, GapReason, PartitionEnded, PartitionStarted, PublishAck, StartAt,
-    SubscribePartition, TopicInfo, TopicSettings,
+    CreateTopic, Deliver, Gap, GapReason, PartitionEnded, PartitionStarted, PartitionTrimmed, PublishAck,
+    StartAt, SubscribePartition, TopicInfo, TopicSettings, TrimBefore, TrimPartition,
 };
 use weir_protocol::units::{Offset, Timestamp};
 
@@ -123,6 +123,19 @@ impl Script {
             bytes: 77,
         };
         self.event(Event::Flushed(vec![flushed]));
+    }
+
+    fn trim(&mut self, request: u32, before: TrimBefore, dry_run: bool) {
+        let (name, partition) = ("orders".to_owned(), PartitionId::ZERO);
+        let trim = TrimPartition { request, name, partition, before, dry_run };
+        self.event(Event::Request(lane(CONTROL), Request::Trim(trim)));
+    }
+
+    /// Takes the answer to a trim: its request, and the start before, the start now and the end.
+    fn trimmed(&mut self) -> (u32, [u64; 3]) {
+        let trimmed: PartitionTrimmed = self.take(CONTROL, FrameKind::PartitionTrimmed);
+        let offsets = [trimmed.old_start_offset, trimmed.start_offset, trimmed.end_offset];
+        (trimmed.request, offsets.map(Offset::get))
     }
 
     const fn key(&self, partition: u32) -> PartitionKey {
@@ -341,6 +354,116 @@ fn a_reader_from_a_time_starts_in_memory_or_asks_segments() {
     script.event(Event::ColdAnswer(ColdAnswer { read, result }));
     let started: PartitionStarted = script.take(SUBSCRIBE, FrameKind::PartitionStarted);
     assert_eq!((started.position, started.generation), (Offset::new(1), 1));
+}
+
+#[test]
+fn a_trim_is_answered_and_seen_by_readers_only_once_it_is_durable() {
+    let mut script = Script::new(1 << 20);
+    for sequence in 0..4 {
+        script.publish(0, sequence, b"value");
+    }
+    script.sync();
+    script.trim(7, TrimBefore::Offset(Offset::new(3)), true);
+    assert_eq!(script.trimmed(), (7, [0, 3, 4]), "a dry run answers at once");
+    script.trim(8, TrimBefore::Offset(Offset::new(3)), false);
+    assert!(!script.kinds().contains(&FrameKind::PartitionTrimmed));
+    script.subscribe(0, 0, StartAt::Offset(Offset::ZERO));
+    let started: PartitionStarted = script.take(SUBSCRIBE, FrameKind::PartitionStarted);
+    assert_eq!(started.log_start, Offset::ZERO);
+
+    script.sync();
+    assert_eq!(script.trimmed(), (8, [0, 3, 4]));
+    script.subscribe(0, 1, StartAt::Offset(Offset::new(2)));
+    let ended: PartitionEnded = script.take(SUBSCRIBE, FrameKind::PartitionEnded);
+    assert_eq!(ended.code, ErrorCode::OffsetOutOfRange);
+    assert_eq!((ended.log_start.get(), ended.high_watermark.get()), (3, 4));
+    for before in [1, 3] {
+        script.trim(9, TrimBefore::Offset(Offset::new(before)), false);
+        assert_eq!(script.trimmed(), (9, [3, 3, 4]), "there is nothing to give up before {before}");
+    }
+    let frames = script.journaled.iter().filter(|write| matches!(write.frame, Frame::Trim { .. }));
+    assert_eq!(frames.count(), 1);
+}
+
+#[test]
+fn what_is_not_visible_yet_cannot_be_trimmed() {
+    let mut script = Script::new(1 << 20);
+    script.publish(0, 0, b"one");
+    script.sync();
+    script.publish(0, 1, b"on its way");
+    script.trim(5, TrimBefore::Offset(Offset::new(2)), false);
+    let failure: Failure = script.take(CONTROL, FrameKind::Failure);
+    assert_eq!((failure.request, failure.code), (5, ErrorCode::OffsetOutOfRange));
+    assert!(failure.detail.contains("2 is not within 0..=1"), "{}", failure.detail);
+    script.trim(6, TrimBefore::Offset(Offset::new(1)), false);
+    script.sync();
+    assert_eq!(script.trimmed(), (6, [0, 1, 2]));
+}
+
+#[test]
+fn a_reader_overtaken_by_a_trim_is_told_which_offsets_it_missed() {
+    let mut script = Script::new(0);
+    script.publish(0, 0, b"one");
+    script.publish(0, 1, b"two");
+    script.sync();
+    script.subscribe(0, 0, StartAt::Earliest);
+    script.trim(5, TrimBefore::Offset(Offset::new(1)), false);
+    script.sync();
+    script.event(Event::Granted(lane(SUBSCRIBE), 1 << 20));
+    let gap: Gap = script.take(SUBSCRIBE, FrameKind::Gap);
+    assert_eq!((gap.from.get(), gap.to.get(), gap.reason), (0, 1, GapReason::Retention));
+    let deliver: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
+    assert_eq!(deliver.iter().next().unwrap().unwrap().base_offset(), Offset::new(1));
+}
+
+#[test]
+fn a_trim_by_time_asks_segments_and_spares_what_was_flushed_meanwhile() {
+    let mut script = Script::new(1 << 20);
+    let time = TrimBefore::Time(Timestamp::from_micros(1_500_000));
+    script.publish(0, 0, b"early");
+    script.sync();
+    script.flush(0, 1, 0);
+    script.now.wall = Timestamp::from_micros(2_000_000);
+    script.publish(0, 1, b"late");
+    script.publish(0, 2, b"later");
+    script.sync();
+    script.trim(5, time, false);
+    let read = script.actions.cold_reads.pop().expect("memory begins too late to know");
+    script.flush(0, 3, 0);
+    script.event(Event::ColdAnswer(ColdAnswer { read, result: ColdResult::Offset(None) }));
+    script.sync();
+    assert_eq!(script.trimmed(), (5, [0, 1, 3]));
+
+    script.trim(6, time, false);
+    let read = script.actions.cold_reads.pop().expect("the data is cold");
+    let result = ColdResult::Offset(Some(Offset::new(1)));
+    script.event(Event::ColdAnswer(ColdAnswer { read, result }));
+    assert_eq!(script.trimmed(), (6, [1, 1, 3]), "the same time again gives up nothing");
+    script.trim(7, TrimBefore::Time(Timestamp::from_micros(3_000_000)), false);
+    let read = script.actions.cold_reads.pop().expect("the data is cold");
+    let result = ColdResult::Corrupt { from: Offset::new(1), to: Offset::new(3) };
+    script.event(Event::ColdAnswer(ColdAnswer { read, result }));
+    let failure: Failure = script.take(CONTROL, FrameKind::Failure);
+    assert_eq!((failure.request, failure.code), (7, ErrorCode::DataCorrupt));
+}
+
+#[test]
+fn a_trim_of_nothing_there_is_refused_by_name() {
+    let mut script = Script::new(1 << 20);
+    let trim = |name: &str, partition| TrimPartition {
+        request: 5,
+        name: name.to_owned(),
+        partition: PartitionId::new(partition),
+        before: TrimBefore::Offset(Offset::ZERO),
+        dry_run: false,
+    };
+    for (trim, code) in
+        [(trim("orders", 2), ErrorCode::PartitionNotFound), (trim("other", 0), ErrorCode::TopicNotFound)]
+    {
+        script.event(Event::Request(lane(CONTROL), Request::Trim(trim)));
+        let failure: Failure = script.take(CONTROL, FrameKind::Failure);
+        assert_eq!((failure.request, failure.code), (5, code));
+    }
 }
 
 /// Any batch in its place.

@@ -53,6 +53,19 @@ pub enum Offered {
     Refused(ErrorCode, String),
 }
 
+/// Where the records from a time on begin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TimeLookup {
+    /// At this offset.
+    Known(Offset),
+    /// Segments must be asked.
+    InSegments {
+        /// The offset if no record in segments is as late: where memory began when it was asked. What is flushed while
+        /// segments are read lies behind it.
+        otherwise: Offset,
+    },
+}
+
 impl Partition {
     /// A partition as recovery found it. All it holds is in segments.
     pub fn recovered(state: &PartitionState, flushed_bytes: u64) -> Self {
@@ -125,6 +138,24 @@ impl Partition {
         assert!(end <= self.log_end, "records would become visible that were never appended");
         self.high_watermark = end;
         std::mem::take(&mut self.waiters).into_iter()
+    }
+
+    /// Everything below `log_start` is given up, durably. Returns where the log started before.
+    pub fn trim(&mut self, log_start: Offset) -> Offset {
+        let before = self.log_start;
+        self.log_start = before.max(log_start);
+        before
+    }
+
+    /// The first visible offset appended at or after `time`, or the end.
+    pub fn offset_at(&self, time: Timestamp) -> TimeLookup {
+        let in_memory = self.tail.first_append_time().is_some_and(|first| first < time);
+        let memory_start = self.tail.start().unwrap_or(self.high_watermark).min(self.high_watermark);
+        if !in_memory && memory_start > self.log_start {
+            return TimeLookup::InSegments { otherwise: memory_start };
+        }
+        let found = self.tail.offset_at(time).unwrap_or(self.high_watermark);
+        TimeLookup::Known(found.clamp(self.log_start, self.high_watermark))
     }
 
     /// What is in segments has changed. Returns how many bytes of unflushed data that was.
