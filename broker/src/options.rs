@@ -52,6 +52,8 @@ pub struct ServeOptions {
     pub journal_bytes_max: u64,
     /// Unflushed bytes at which a segment is written.
     pub flush_bytes: u64,
+    /// Bytes of segments verified in a second, in the background; 0 for none.
+    pub scrub_bytes_per_second: u64,
     /// How datagrams are sized.
     pub transport: TransportChoice,
     /// Topics there may be.
@@ -72,6 +74,7 @@ impl Default for ServeOptions {
             memory_bytes: MEMORY_BYTES_DEFAULT_MAX,
             journal_bytes_max: 1 << 30,
             flush_bytes: 32 << 20,
+            scrub_bytes_per_second: 8 << 20,
             transport: TransportChoice::Auto,
             topics_max: 10_000,
             partitions_max: 100_000,

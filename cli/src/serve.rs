@@ -45,6 +45,7 @@ pub(crate) fn default_of(key: Key) -> String {
         Key::Memory => SizeText(options.memory_bytes).to_string(),
         Key::JournalBytesMax => SizeText(options.journal_bytes_max).to_string(),
         Key::FlushBytes => SizeText(options.flush_bytes).to_string(),
+        Key::ScrubRate => SizeText(options.scrub_bytes_per_second).to_string(),
         Key::TopicsMax => options.topics_max.to_string(),
         Key::PartitionsMax => options.partitions_max.to_string(),
         Key::LogLevel => "info".to_owned(),
@@ -112,6 +113,7 @@ fn options(config: &ServeConfig) -> ServeOptions {
         memory_bytes: config.memory_bytes,
         journal_bytes_max: config.journal_bytes_max,
         flush_bytes: config.flush_bytes,
+        scrub_bytes_per_second: config.scrub_bytes_per_second,
         transport: match config.transport {
             Transport::Auto => TransportChoice::Auto,
             Transport::Loopback => TransportChoice::Loopback,

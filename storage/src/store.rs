@@ -10,12 +10,14 @@ mod merge;
 mod open;
 mod reader;
 mod retain;
+mod scrub;
 mod shared;
 mod verify;
 
 pub use flusher::{FlushError, Flushed, Flusher, Maintained};
 pub use open::{OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict, open};
 pub use reader::{Chunk, ReadError, Reader};
+pub use scrub::{Scrub, Scrubbed};
 pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyReport, verify};
 
 /// Sizes that decide how batches are laid out in segments.

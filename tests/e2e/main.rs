@@ -5,5 +5,6 @@ mod data;
 mod errors;
 mod output;
 mod peers;
+mod scrub;
 mod shutdown;
 mod trim;

@@ -8,6 +8,7 @@ pub mod deframe;
 pub mod event;
 pub mod ingest;
 pub mod node;
+pub mod pace;
 pub mod partition;
 pub mod publish;
 pub mod session;

@@ -245,6 +245,12 @@ metrics! {
     cold_reads: Counter = Counter::default(), "weir_cold_reads_total";
     /// Bytes read from segments.
     cold_read_bytes: Counter = Counter::default(), "weir_cold_read_bytes_total";
+    /// Bytes of segments verified in the background.
+    scrubbed_bytes: Counter = Counter::default(), "weir_scrubbed_bytes_total";
+    /// Damaged ranges found by that, again in every pass. The log names them.
+    scrub_damaged_ranges: Counter = Counter::default(), "weir_scrub_damaged_ranges_total";
+    /// When all segments had last been verified, in seconds since 1970; 0 for not since the start.
+    scrub_pass_ended: Gauge = Gauge::default(), "weir_scrub_last_pass_timestamp_seconds";
     /// Bytes delivered to subscriptions.
     bytes_delivered: Counter = Counter::default(), "weir_delivered_bytes_total";
     /// Lanes of subscriptions open now.

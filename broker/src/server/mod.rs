@@ -6,6 +6,7 @@
 //! | `weir-journal` | writes and syncs the journal |
 //! | `weir-flusher` | segments, checkpoints, retention, merging |
 //! | `weir-cold-N` | reads of flushed data |
+//! | `weir-scrub` | verifies segments at a low rate |
 
 pub mod clock;
 mod cold;
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod metrics;
 mod network;
 mod node;
+mod scrub;
 mod start;
 pub mod tls;
 pub mod transport;

@@ -34,6 +34,7 @@ use crate::server::journal::JournalThread;
 use crate::server::metrics::Metrics;
 use crate::server::network::{Network, Sockets};
 use crate::server::node::{NodeTask, ToNode};
+use crate::server::scrub::{Never, ScrubThread};
 use crate::server::tls::{TlsError, TlsIdentity};
 use crate::server::{Fatal, endpoint::BindError};
 
@@ -191,6 +192,7 @@ fn run(options: ServeOptions, failures: Failures, answer: oneshot::Sender<Result
             stop.cancel();
         }
         prepared.network.run(prepared.node, prepared.to_node, (stop, failures)).await;
+        drop(prepared.scrub);
         for thread in threads {
             // A thread's panic is among the failures already.
             let _panicked = thread.join();
@@ -207,6 +209,8 @@ struct Prepared {
     node: NodeTask,
     to_node: Sender<ToNode>,
     pin: String,
+    /// The scrub ends when it is dropped.
+    scrub: Option<Sender<Never>>,
     lock: Box<dyn std::fmt::Debug>,
 }
 
@@ -240,10 +244,10 @@ fn prepare(
         going_away: CancellationToken::new(),
     };
     let network = Network::new(options, sockets, &tls, context)?;
-    let Storage { node, lock } =
+    let Storage { node, scrub, lock } =
         start_storage(opened, options, (failures, metrics), (requests, gate_sender), threads)
             .map_err(StartError::Thread)?;
-    Ok(Prepared { network, node, to_node, pin, lock })
+    Ok(Prepared { network, node, to_node, pin, scrub, lock })
 }
 
 /// Opens the data. A directory that turns out to hold something else is left as it was found.
@@ -286,6 +290,7 @@ fn identity(opened: &Opened<OsDisk>) -> Identity {
 /// The node with everything under it running.
 struct Storage {
     node: NodeTask,
+    scrub: Option<Sender<Never>>,
     lock: Box<dyn std::fmt::Debug>,
 }
 
@@ -308,6 +313,13 @@ fn start_storage(
     );
     let (cold, cold_threads) = ColdReaders::start(&opened.reader, &to_completions, (&metrics, failures))?;
     threads.extend(cold_threads);
+    let mut scrub = None;
+    if options.scrub_bytes_per_second > 0 {
+        let figures = (&metrics, failures);
+        let (end, thread) = ScrubThread::start(&opened.reader, options.scrub_bytes_per_second, figures)?;
+        scrub = Some(end);
+        threads.push(thread);
+    }
     let flusher = FlusherThread {
         flusher: opened.flusher,
         reader: opened.reader,
@@ -330,7 +342,7 @@ fn start_storage(
     threads.push(journal.start()?);
     let clock = Clock::start();
     let node = NodeTask { node, completions, requests, journal: to_journal, cold, clock, gate, metrics };
-    Ok(Storage { node, lock: Box::new(opened.lock) })
+    Ok(Storage { node, scrub, lock: Box::new(opened.lock) })
 }
 
 /// A number that differs from start to start, to make identities from.

@@ -41,6 +41,9 @@ pub(crate) struct ServeFlags {
     /// Bytes gathered in the journal before they move to segments
     #[arg(long, value_name = "SIZE")]
     flush_bytes: Option<String>,
+    /// Bytes of what is stored to verify in a second, in the background; 0 for none [default: 8MiB]
+    #[arg(long, value_name = "SIZE")]
+    scrub_rate: Option<String>,
     /// Topics the broker may hold
     #[arg(long, value_name = "COUNT")]
     topics_max: Option<String>,
@@ -69,6 +72,7 @@ impl ServeFlags {
             Key::Memory => self.memory.as_deref(),
             Key::JournalBytesMax => self.journal_bytes_max.as_deref(),
             Key::FlushBytes => self.flush_bytes.as_deref(),
+            Key::ScrubRate => self.scrub_rate.as_deref(),
             Key::TopicsMax => self.topics_max.as_deref(),
             Key::PartitionsMax => self.partitions_max.as_deref(),
             Key::LogLevel => self.log_level.as_deref(),

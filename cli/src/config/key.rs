@@ -50,6 +50,8 @@ keys! {
     JournalBytesMax = "limits.journal_bytes_max", "--journal-bytes-max";
     /// Bytes gathered in the journal before they move to segments.
     FlushBytes = "limits.flush_bytes", "--flush-bytes";
+    /// Bytes of segments verified in a second; 0 for none.
+    ScrubRate = "limits.scrub_rate", "--scrub-rate";
     /// Topics the broker may hold.
     TopicsMax = "limits.topics_max", "--topics-max";
     /// Partitions the broker may hold, of all topics together.

@@ -54,6 +54,8 @@ pub(crate) struct ServeConfig {
     pub(crate) journal_bytes_max: u64,
     /// Bytes gathered in the journal before they move to segments.
     pub(crate) flush_bytes: u64,
+    /// Bytes of segments verified in a second; 0 for none.
+    pub(crate) scrub_bytes_per_second: u64,
     /// Topics the broker may hold.
     pub(crate) topics_max: usize,
     /// Partitions the broker may hold, of all topics together.
@@ -78,6 +80,9 @@ impl TryFrom<&Layers> for ServeConfig {
             memory_bytes: required(layers, Key::Memory, bytes)?,
             journal_bytes_max: required(layers, Key::JournalBytesMax, bytes)?,
             flush_bytes: required(layers, Key::FlushBytes, bytes)?,
+            scrub_bytes_per_second: required(layers, Key::ScrubRate, |text| {
+                size(text).map_err(|error| error.to_string())
+            })?,
             topics_max: required(layers, Key::TopicsMax, count)?,
             partitions_max: required(layers, Key::PartitionsMax, count)?,
             log_level: required(layers, Key::LogLevel, log_level)?,
@@ -253,6 +258,13 @@ mod tests {
         ] {
             assert_eq!(typed(&flags).unwrap_err().exit, Exit::Usage, "{flags:?}");
         }
+    }
+
+    #[test]
+    fn a_scrub_rate_of_nothing_switches_it_off() {
+        assert_eq!(typed(&["--scrub-rate", "0"]).unwrap().scrub_bytes_per_second, 0);
+        assert_eq!(typed(&[]).unwrap().scrub_bytes_per_second, 8 << 20);
+        assert_eq!(typed(&["--scrub-rate", "slow"]).unwrap_err().exit, Exit::Usage);
     }
 
     #[test]

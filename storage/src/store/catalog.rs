@@ -4,6 +4,7 @@
 //! up to its flushed end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
 use weir_protocol::units::{Offset, PartitionKey, SegmentId, Timestamp};
 
@@ -116,6 +117,12 @@ impl Catalog {
     /// What is known of a segment.
     pub(crate) fn segment(&self, segment: SegmentId) -> Option<SegmentFacts> {
         self.segments.get(&segment).copied()
+    }
+
+    /// The first segment behind a place in the order of their numbers.
+    pub(crate) fn next_segment(&self, behind: Bound<SegmentId>) -> Option<(SegmentId, SegmentFacts)> {
+        let (segment, facts) = self.segments.range((behind, Bound::Unbounded)).next()?;
+        Some((*segment, *facts))
     }
 
     /// Takes note of a segment.

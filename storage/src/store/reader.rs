@@ -6,6 +6,7 @@ use bytes::Bytes;
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 
 use super::catalog::{Absent, Extent};
+use super::scrub::Scrub;
 use super::shared::{OpenSegment, Shared};
 use crate::disk::{Context, Disk, DiskError, File};
 use crate::segment::{SegmentError, walk_sections};
@@ -90,6 +91,11 @@ impl ReadError {
 impl<D: Disk> Reader<D> {
     pub(super) const fn new(shared: Arc<Shared<D>>) -> Self {
         Self { shared }
+    }
+
+    /// A scrub of all segments, from the first on.
+    pub fn scrub(&self) -> Scrub<D> {
+        Scrub::new(Arc::clone(&self.shared))
     }
 
     /// Reads whole batches from the one that holds `from`, or follows it, on. As many as fit `bytes_max`, but at least

@@ -1,7 +1,7 @@
 //! What the flusher and all readers share: the catalog, open segments, and memory to read into.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use weir_protocol::units::{Offset, SegmentId};
@@ -82,6 +82,11 @@ impl<D: Disk> Shared<D> {
     /// The catalog, to be changed. Only the flusher does.
     pub(super) fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
         self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk, and the directory of the segments.
+    pub(super) fn place(&self) -> (&D, &Path) {
+        (&self.disk, &self.segments)
     }
 
     pub(super) fn identity(&self, segment: SegmentId) -> SegmentIdentity {

@@ -14,6 +14,7 @@ mod model;
 mod random;
 mod sample;
 mod scenario;
+mod scrub;
 
 /// Small sizes, so that short tests have many files.
 fn small() -> OpenOptions {

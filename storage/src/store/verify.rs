@@ -16,6 +16,7 @@ use crate::segment::Run;
 use crate::state::NodeState;
 
 mod segments;
+pub(super) mod source;
 
 /// How far a verification is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
