@@ -12,6 +12,7 @@ use crate::failure::Exit;
 use crate::man::ManArguments;
 use crate::send::SendArguments;
 use crate::serve::ServeArguments;
+use crate::snapshot::SnapshotArguments;
 use crate::tail::TailArguments;
 use crate::topic::TopicArguments;
 use crate::verify::VerifyArguments;
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Tail(Box<TailArguments>),
     /// List, make, show, change, trim and remove topics
     Topic(TopicArguments),
+    /// Copy everything a running broker holds
+    Snapshot(SnapshotArguments),
     /// Measure a broker, and check that it loses, duplicates and reorders nothing
     Bench(Box<BenchArguments>),
     /// Check a data directory that no broker is using
@@ -129,6 +132,7 @@ mod tests {
             "topic trim orders --before 1000 --partition 3 --dry-run",
             "topic trim orders --before-time 2h --yes --json",
             "topic rm orders --yes",
+            "snapshot create before-upgrade --json",
             "bench send --records 1000 --size 100 --producers 2 --partitions 4 --in-flight 4MiB --rate 1k/s",
             "bench tail --records 1000 --size 100",
             "bench e2e --records 1000 --size 100 --transport network --durability written --batch 64KiB",

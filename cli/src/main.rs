@@ -20,6 +20,7 @@ mod progress;
 mod record;
 mod send;
 mod serve;
+mod snapshot;
 mod tail;
 mod topic;
 mod value;
@@ -54,6 +55,7 @@ fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Serve(serve) => serve::run(serve, global),
         Command::Send(send) => send::run(send, global),
         Command::Tail(tail) => tail::run(tail, global),
+        Command::Snapshot(snapshot) => snapshot::run(snapshot, global),
         Command::Topic(topic) => topic::run(topic, global),
         Command::Bench(bench) => bench::run(bench, global),
         Command::Verify(verify) => verify::run(verify, global),

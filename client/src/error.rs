@@ -286,7 +286,7 @@ fn broker_kind(code: ErrorCode) -> ErrorKind {
         C::TimedOut => ErrorKind::Timeout,
         C::GoingAway | C::NotOwner | C::StorageFull => ErrorKind::ServerBusy,
         C::TopicNotFound | C::PartitionNotFound | C::TopicDeleted => ErrorKind::NoSuchTopic,
-        C::TopicExists => ErrorKind::AlreadyExists,
+        C::TopicExists | C::SnapshotExists => ErrorKind::AlreadyExists,
         C::InvalidName | C::InvalidSetting => ErrorKind::Invalid,
         C::BatchTooLarge => ErrorKind::TooLarge,
         C::SequenceForgotten | C::ProducerFenced | C::ProducerUnknown => ErrorKind::Fenced,
@@ -314,6 +314,7 @@ broker_texts! {
     3001 => "WEIR-3001", 3002 => "WEIR-3002", 3003 => "WEIR-3003", 3004 => "WEIR-3004", 3005 => "WEIR-3005",
     3006 => "WEIR-3006", 3007 => "WEIR-3007", 3008 => "WEIR-3008", 3009 => "WEIR-3009", 3010 => "WEIR-3010",
     4001 => "WEIR-4001", 4002 => "WEIR-4002", 4003 => "WEIR-4003",
+    6001 => "WEIR-6001", 6002 => "WEIR-6002",
 }
 
 #[cfg(test)]

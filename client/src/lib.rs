@@ -66,8 +66,8 @@ pub use url::BrokerUrl;
 
 #[cfg(feature = "net")]
 pub use admin::{
-    Admin, Ensured, PartitionDescription, TopicChange, TopicDescription, TopicInfo, TopicSettings, TopicSpec,
-    TopicSummary, Trim, TrimBefore, Trimmed,
+    Admin, Ensured, PartitionDescription, SnapshotInfo, TopicChange, TopicDescription, TopicInfo,
+    TopicSettings, TopicSpec, TopicSummary, Trim, TrimBefore, Trimmed,
 };
 #[cfg(feature = "net")]
 pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};

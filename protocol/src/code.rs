@@ -86,6 +86,8 @@ codes! {
     OffsetOutOfRange = 4001, Fix, "the position is outside what the partition holds";
     DataCorrupt = 4002, Fix, "stored records are damaged";
     TooManySubscriptions = 4003, Fix, "too many subscriptions or partitions on this connection";
+    SnapshotExists = 6001, Fix, "a snapshot of that name exists already";
+    SnapshotFailed = 6002, Retry, "the snapshot could not be made";
 }
 
 #[cfg(test)]

@@ -71,6 +71,10 @@ kinds! {
     OpenProducer = 32,
     /// Broker: gives it.
     ProducerOpened = 33,
+    /// Client: makes a snapshot of everything.
+    CreateSnapshot = 40,
+    /// Broker: it was made.
+    SnapshotCreated = 41,
     /// Client: makes the stream a lane for publishing.
     PublishOpen = 48,
     /// Client: a batch.

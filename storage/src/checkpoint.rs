@@ -52,8 +52,11 @@ impl Paths {
     }
 }
 
+/// How many slots there are.
+pub(crate) const SLOTS: usize = 2;
+
 /// Names of the slots' files.
-const SLOT_NAMES: [&str; 2] = ["manifest-0", "manifest-1"];
+const SLOT_NAMES: [&str; SLOTS] = ["manifest-0", "manifest-1"];
 
 /// A part of the state that is written as a whole.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -14,7 +14,7 @@ mod scrub;
 mod shared;
 mod verify;
 
-pub use flusher::{FlushError, Flushed, Flusher, Maintained};
+pub use flusher::{FlushError, Flushed, Flusher, Maintained, Snapshot, SnapshotError};
 pub use open::{OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict, open};
 pub use reader::{Chunk, ReadError, Reader};
 pub use scrub::{Scrub, Scrubbed};

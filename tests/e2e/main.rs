@@ -7,4 +7,5 @@ mod output;
 mod peers;
 mod scrub;
 mod shutdown;
+mod snapshot;
 mod trim;

@@ -19,7 +19,9 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Broker {
     weir: Weir,
-    data: TempDir,
+    data: PathBuf,
+    /// Where the data is, if it is to go with the broker.
+    _home: Option<TempDir>,
     process: Option<Process>,
     url: String,
 }
@@ -38,9 +40,22 @@ impl Broker {
     /// # Panics
     /// If it does not become ready.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let data = tempfile::tempdir().expect("temporary directories can be made");
-        let mut broker = Self { weir: Weir::new(), data, process: None, url: String::new() };
+        let home = tempfile::tempdir().expect("temporary directories can be made");
+        let data = home.path().join("data");
+        let mut broker =
+            Self { weir: Weir::new(), data, _home: Some(home), process: None, url: String::new() };
         broker.serve("127.0.0.1:0", arguments);
+        broker
+    }
+
+    /// Starts a broker on a free port with a data directory that is there, and is left there.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start_in(data: &Path) -> Self {
+        let data = data.to_owned();
+        let mut broker = Self { weir: Weir::new(), data, _home: None, process: None, url: String::new() };
+        broker.serve("127.0.0.1:0", &[]);
         broker
     }
 
@@ -59,7 +74,7 @@ impl Broker {
 
     /// Where its data is.
     pub fn data_directory(&self) -> PathBuf {
-        self.data.path().join("data")
+        self.data.clone()
     }
 
     /// The commands of a user of this broker.

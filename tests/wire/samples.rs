@@ -7,11 +7,11 @@ use weir_protocol::batch::{
     TableRow, Voids,
 };
 use weir_protocol::message::{
-    AckEntry, AlterTopic, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Failure, Gap, GapReason,
-    GoAway, Grant, Hello, ListTopics, OpenProducer, PartitionEnded, PartitionInfo, PartitionStarted,
-    PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected, ServerLimits,
-    StartAt, SubscribeOpen, SubscribePartition, TopicDescription, TopicInfo, TopicList, TopicSettings,
-    TrimBefore, TrimPartition, UnsubscribePartition, Welcome,
+    AckEntry, AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Failure,
+    Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer, PartitionEnded, PartitionInfo,
+    PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected,
+    ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, TopicDescription, TopicInfo,
+    TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition, Welcome,
 };
 use weir_protocol::units::{
     Durability, Epoch, Incarnation, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp,
@@ -37,6 +37,7 @@ pub(crate) fn all() -> Vec<Sample> {
     let mut samples = connection();
     samples.extend(topics());
     samples.extend(trimming());
+    samples.extend(snapshots());
     samples.extend(publishing());
     samples.extend(reading());
     samples.push(stored("batch-plain", plain_batch()));
@@ -174,6 +175,22 @@ fn trimming() -> Vec<Sample> {
                 old_start_offset: Offset::new(5),
                 start_offset: OFFSET,
                 end_offset: END,
+            },
+        ),
+    ]
+}
+
+fn snapshots() -> Vec<Sample> {
+    vec![
+        Sample::message("create-snapshot", CreateSnapshot { request: REQUEST, name: "before".to_owned() }),
+        Sample::message(
+            "snapshot-created",
+            SnapshotCreated {
+                request: REQUEST,
+                directory: "/data/snapshots/before".to_owned(),
+                segments: 0x0102_0304_0506_0708,
+                bytes: 0x1112_1314_1516_1718,
+                copied_bytes: 0x2122_2324_2526_2728,
             },
         ),
     ]

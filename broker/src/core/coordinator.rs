@@ -244,10 +244,10 @@ pub fn info(request: u32, definition: &TopicDefinition) -> TopicInfo {
 }
 
 /// Names are plain, so that they need no quoting in a shell, a URL or a log.
-fn check_name(name: &str) -> Result<(), Refusal> {
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
-        return Err((ErrorCode::InvalidName, format!("{name:?} is not a topic name")));
+        return Err((ErrorCode::InvalidName, format!("{name:?} is no name")));
     }
     if name.starts_with("__") {
         return Err((ErrorCode::InvalidName, format!("{name:?}: names that begin with __ are the broker's")));

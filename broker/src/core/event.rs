@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{
-    AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, OpenProducer, Publish, PublishOpen,
-    SubscribeOpen, SubscribePartition, TrimPartition, UnsubscribePartition,
+    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, OpenProducer, Publish,
+    PublishOpen, SubscribeOpen, SubscribePartition, TrimPartition, UnsubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 use weir_storage::frame::Frame;
@@ -72,6 +72,8 @@ pub enum Event {
     Flushed(Vec<FlushedPartition>),
     /// Storage has run out of space, or has space again.
     StorageFull(bool),
+    /// The snapshot that was asked for was made, or could not be.
+    SnapshotEnded(Result<SnapshotMade, (ErrorCode, String)>),
 }
 
 /// A request on a control stream.
@@ -89,6 +91,8 @@ pub enum Request {
     Describe(DescribeTopic),
     /// Give up records of a partition.
     Trim(TrimPartition),
+    /// Make a snapshot.
+    Snapshot(CreateSnapshot),
     /// Give out a producer identity.
     OpenProducer(OpenProducer),
 }
@@ -104,6 +108,19 @@ pub struct FlushedPartition {
     pub log_start: Offset,
     /// Bytes in segments.
     pub bytes: u64,
+}
+
+/// A snapshot that was made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SnapshotMade {
+    /// Its directory, as text for people.
+    pub directory: String,
+    /// Segments in it.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of these bytes were copied.
+    pub copied_bytes: u64,
 }
 
 /// Wanted: data that is no longer in memory.
@@ -207,6 +224,8 @@ pub struct Actions {
     pub outgoing: Vec<Outgoing>,
     /// Reads of flushed data.
     pub cold_reads: Vec<ColdRead>,
+    /// A snapshot to be made behind everything given to the journal so far.
+    pub snapshot: Option<String>,
     /// Why batches were refused, for the metrics.
     pub rejections: Vec<ErrorCode>,
     last_ticket: Ticket,

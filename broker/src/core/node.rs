@@ -28,6 +28,7 @@ use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
 /// Advice to a producer that met a full disk.
 const STORAGE_FULL_RETRY_MS: u32 = 1000;
 
+mod snapshot;
 mod trim;
 
 /// What a node is held to.
@@ -53,6 +54,8 @@ pub struct Node {
     publishing: Publishing,
     subscriptions: Subscriptions,
     trims: TrimLookups,
+    /// Who waits for the snapshot that is being made.
+    snapshot: Option<(LaneId, u32)>,
     /// Partitions in the order in which batches were appended: the order in which memory is given back.
     appended: VecDeque<PartitionKey>,
     /// Bytes of all partitions' tails.
@@ -123,6 +126,7 @@ impl Node {
             publishing: Publishing::default(),
             subscriptions: Subscriptions::new(limits.delivery),
             trims: TrimLookups::default(),
+            snapshot: None,
             appended: VecDeque::new(),
             tail_bytes: 0,
             next_producer: incarnation.get() << 32,
@@ -166,6 +170,7 @@ impl Node {
             }
             Event::Flushed(partitions) => self.flushed(&partitions),
             Event::StorageFull(full) => self.storage_full = full,
+            Event::SnapshotEnded(made) => self.snapshot_ended(made, actions),
         }
     }
 
@@ -264,6 +269,7 @@ impl Node {
                 (describe.request, described.map(answer))
             }
             Request::Trim(trim) => (trim.request, self.trim(lane, &trim, actions)),
+            Request::Snapshot(create) => (create.request, self.snapshot(lane, create, actions)),
             Request::OpenProducer(open) => {
                 let producer = ProducerId::new(self.next_producer);
                 self.next_producer += 1;

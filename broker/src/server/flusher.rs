@@ -1,15 +1,18 @@
 //! The flusher's thread: moves durable batches to segments and keeps these in order.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use weir_protocol::ErrorCode;
+use weir_protocol::limits::TEXT_BYTES_MAX;
 use weir_protocol::units::{JournalPosition, PartitionKey};
 use weir_storage::disk::Disk;
 use weir_storage::frame::Frame;
-use weir_storage::store::{FlushError, Flusher, Reader};
+use weir_storage::store::{FlushError, Flusher, Reader, SnapshotError};
 
-use crate::core::event::FlushedPartition;
+use crate::core::event::{FlushedPartition, SnapshotMade};
 use crate::queue::{Drained, Receiver, Sender};
 use crate::server::clock::wall_now;
 use crate::server::failure::Failures;
@@ -39,6 +42,8 @@ pub(crate) enum ToFlusher {
     },
     /// The journal has no room: flush what there is.
     JournalFull,
+    /// Make a snapshot of this name of all that came before.
+    Snapshot(String),
 }
 
 /// What the flusher's thread works with.
@@ -48,6 +53,8 @@ pub(crate) struct FlusherThread<D: Disk> {
     pub(crate) flusher: Flusher<D>,
     /// What is in segments.
     pub(crate) reader: Reader<D>,
+    /// Where snapshots are put.
+    pub(crate) snapshots: PathBuf,
     /// What it is told.
     pub(crate) inbox: Receiver<ToFlusher>,
     /// Whom it tells what is in segments.
@@ -98,6 +105,7 @@ impl<D: Disk> FlusherThread<D> {
                         self.flusher.accept(frames, end);
                     }
                     ToFlusher::JournalFull => turn.forced = true,
+                    ToFlusher::Snapshot(name) => self.snapshot(&name, &mut turn)?,
                 }
             }
             if drained == Some(Drained::Closed) {
@@ -163,6 +171,32 @@ impl<D: Disk> FlusherThread<D> {
         Ok(())
     }
 
+    /// Moves everything that came so far to segments, and gives it a second directory.
+    fn snapshot(&mut self, name: &str, turn: &mut Turn) -> Result<(), Fatal> {
+        self.flush(turn)?;
+        let made = self.flusher.snapshot(&self.snapshots.join(name)).map_err(|error| {
+            tracing::warn!(name, %error, "the snapshot was not made");
+            let code = match error {
+                SnapshotError::Exists { .. } => ErrorCode::SnapshotExists,
+                SnapshotError::NotFlushed | SnapshotError::Disk(_) | SnapshotError::Journal(_) | _ => {
+                    ErrorCode::SnapshotFailed
+                }
+            };
+            (code, error.to_string())
+        });
+        let made = made.map(|snapshot| {
+            tracing::info!(name, segments = snapshot.segments, bytes = snapshot.bytes, "snapshot made");
+            SnapshotMade {
+                directory: text_of(&snapshot.directory, name),
+                segments: snapshot.segments,
+                bytes: snapshot.bytes,
+                copied_bytes: snapshot.copied_bytes,
+            }
+        });
+        push(&mut self.node, Completion::Snapshot(made));
+        Ok(())
+    }
+
     fn maintain(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
         match self.flusher.maintain(wall_now()) {
             Ok(maintained) => {
@@ -196,3 +230,13 @@ impl<D: Disk> FlusherThread<D> {
         push(&mut self.node, Completion::Flushed(partitions.collect()));
     }
 }
+
+/// The directory as a message takes it: what is too long for one is told from the data directory on.
+fn text_of(directory: &Path, name: &str) -> String {
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let text = directory.to_string_lossy();
+    if text.len() <= TEXT_BYTES_MAX { text.into_owned() } else { format!("{SNAPSHOTS}/{name}") }
+}
+
+/// Where snapshots are put, in the data directory.
+pub(crate) const SNAPSHOTS: &str = "snapshots";

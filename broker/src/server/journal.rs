@@ -27,6 +27,8 @@ pub(crate) enum ToJournal {
     Write(Box<ToWrite>),
     /// Journal space below this can be used again.
     Release(JournalPosition),
+    /// To be passed on to the flusher behind every frame that was made durable.
+    Snapshot(String),
 }
 
 /// What the journal's thread works with.
@@ -97,6 +99,7 @@ impl<D: Disk> JournalThread<D> {
             for item in items.drain(..) {
                 match item {
                     ToJournal::Write(write) => queue.push(*write),
+                    ToJournal::Snapshot(name) => push(&mut self.flusher, ToFlusher::Snapshot(name)),
                     ToJournal::Release(below) => {
                         self.journal.release(below);
                         prepared = false;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::sync::{oneshot, watch};
+use weir_protocol::ErrorCode;
 
-use crate::core::event::FlushedPartition;
+use crate::core::event::{FlushedPartition, SnapshotMade};
 use crate::core::{Actions, ColdAnswer, ConnectionId, Event, Node, Outgoing, Ticket};
 use crate::queue::{Drained, Receiver, Rejected, Sender};
 use crate::server::clock::Clock;
@@ -28,6 +29,8 @@ pub(crate) enum Completion {
     Flushed(Vec<FlushedPartition>),
     /// Storage has run out of space, or has space again.
     StorageFull(bool),
+    /// A snapshot was made, or could not be.
+    Snapshot(Result<SnapshotMade, (ErrorCode, String)>),
 }
 
 /// What connections tell the node.
@@ -139,11 +142,13 @@ impl NodeTask {
             Completion::Cold(answer) => Event::ColdAnswer(answer),
             Completion::Flushed(partitions) => Event::Flushed(partitions),
             Completion::StorageFull(full) => Event::StorageFull(full),
+            Completion::Snapshot(made) => Event::SnapshotEnded(made),
         }
     }
 
     async fn dispatch(&mut self, actions: &mut Actions, shell: &mut Shell) {
         shell.journal.extend(actions.journal.drain(..).map(|write| ToJournal::Write(Box::new(write))));
+        shell.journal.extend(actions.snapshot.take().map(ToJournal::Snapshot));
         while !shell.journal.is_empty() {
             // A closed journal has failed: the broker is about to end, and nothing will be acknowledged.
             let pushed = self.journal.push_batch(&mut shell.journal);

@@ -29,7 +29,7 @@ use crate::server::clock::{Clock, wall_now};
 use crate::server::cold::ColdReaders;
 use crate::server::connection::Context;
 use crate::server::failure::Failures;
-use crate::server::flusher::FlusherThread;
+use crate::server::flusher::{FlusherThread, SNAPSHOTS};
 use crate::server::journal::JournalThread;
 use crate::server::metrics::Metrics;
 use crate::server::network::{Network, Sockets};
@@ -323,6 +323,7 @@ fn start_storage(
     let flusher = FlusherThread {
         flusher: opened.flusher,
         reader: opened.reader,
+        snapshots: options.data_directory.join(SNAPSHOTS),
         inbox: flusher_inbox,
         node: to_completions.clone(),
         journal: to_journal.clone(),

@@ -9,6 +9,7 @@ use crate::read::Reader;
 mod failure;
 mod hello;
 mod publish;
+mod snapshot;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use hello::{Hello, PROTOCOL_VERSION, ServerLimits, Welcome};
 pub use publish::{
     AckEntry, Grant, OpenProducer, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected,
 };
+pub use snapshot::{CreateSnapshot, SnapshotCreated};
 pub use subscribe::{
     Deliver, Gap, GapReason, PartitionEnded, PartitionStarted, StartAt, SubscribeOpen, SubscribePartition,
     UnsubscribePartition,

@@ -211,6 +211,15 @@ proptest! {
     }
 
     #[test]
+    fn snapshot_messages_round_trip(
+        request in any::<u32>(), name in text(128), directory in text(1024), numbers in any::<[u64; 3]>(),
+    ) {
+        round_trip(&CreateSnapshot { request, name });
+        let [segments, bytes, copied_bytes] = numbers;
+        round_trip(&SnapshotCreated { request, directory, segments, bytes, copied_bytes });
+    }
+
+    #[test]
     fn publish_messages_round_trip(
         request in any::<u32>(), producer in any::<u64>(), epoch in any::<u32>(), topic in topic_id(),
         durability in durability(), acked_below in sequence(), value in vec(any::<u8>(), 0..200),
@@ -297,6 +306,8 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::PartitionTrimmed => decode::<PartitionTrimmed>(frame),
         FrameKind::OpenProducer => decode::<OpenProducer>(frame),
         FrameKind::ProducerOpened => decode::<ProducerOpened>(frame),
+        FrameKind::CreateSnapshot => decode::<CreateSnapshot>(frame),
+        FrameKind::SnapshotCreated => decode::<SnapshotCreated>(frame),
         FrameKind::PublishOpen => decode::<PublishOpen>(frame),
         FrameKind::Publish => decode::<Publish>(frame),
         FrameKind::PublishAck => decode::<PublishAck>(frame),

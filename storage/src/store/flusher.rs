@@ -11,8 +11,10 @@ use crate::disk::{Disk, DiskError};
 use crate::frame::Frame;
 use crate::state::{ApplyError, NodeState};
 
+mod snapshot;
 mod stage;
 
+pub use snapshot::{Snapshot, SnapshotError};
 use stage::Stage;
 
 /// Owned by one thread; all calls block on the disk.

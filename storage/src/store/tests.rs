@@ -15,6 +15,7 @@ mod random;
 mod sample;
 mod scenario;
 mod scrub;
+mod snapshot;
 
 /// Small sizes, so that short tests have many files.
 fn small() -> OpenOptions {

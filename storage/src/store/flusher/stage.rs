@@ -239,7 +239,7 @@ fn bytes_of(batches: &[StoredBatch]) -> u64 {
 }
 
 /// The parts of the state that have changed, as they are written.
-fn encode_parts(state: &NodeState, changed: &BTreeSet<Part>) -> BTreeMap<Part, Vec<u8>> {
+pub(super) fn encode_parts(state: &NodeState, changed: &BTreeSet<Part>) -> BTreeMap<Part, Vec<u8>> {
     let mut by_shard: BTreeMap<Part, Vec<_>> = BTreeMap::new();
     if !changed.is_empty() {
         for (partition, partition_state) in &state.partitions {
