@@ -11,6 +11,7 @@
 mod block;
 mod error;
 mod file;
+mod link;
 mod placement;
 mod quarantine;
 mod replay;

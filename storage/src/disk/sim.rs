@@ -52,6 +52,14 @@ impl SimDisk {
         Self { state: Arc::new(Mutex::new(State::new())) }
     }
 
+    /// Another disk with the same content, on which nothing is open. Unlike a clone it goes its own way.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let mut state = self.state().clone();
+        state.kill();
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
     /// Cuts the power: what is open is dead, and of what was not synced an arbitrary part survives, by the seed.
     /// Sectors have 512 or 4096 bytes, by the seed.
     pub fn crash(&self, seed: u64) {

@@ -101,10 +101,21 @@ impl BlockHeader {
         Self::decode(page, identity, Raw::read(page)?.header.position)
     }
 
-    /// Whether the page looks as if this very block had been meant to be written here, though it is damaged.
-    pub(super) fn resembles(page: &[u8], identity: &Identity, position: JournalPosition) -> bool {
-        Raw::read(page)
-            .is_some_and(|raw| raw.header.position == position && raw.incarnation == identity.incarnation)
+    /// Whether the page looks as if a block behind `end`, where the good blocks end, had been written here, though it is
+    /// damaged: it says its position, or all but one of what the next block must say. An older block says neither.
+    pub(super) fn resembles(
+        page: &[u8],
+        identity: &Identity,
+        position: JournalPosition,
+        end: JournalPosition,
+    ) -> bool {
+        let Some(raw) = Raw::read_any(page) else {
+            return false;
+        };
+        let is_of_this_start = raw.incarnation == identity.incarnation;
+        let has_position = raw.header.position == position;
+        (has_position && (is_block(page) || is_of_this_start))
+            || (is_block(page) && raw.header.follows == end && is_of_this_start)
     }
 
     /// Whether `payload` is what was written behind this header.
@@ -142,9 +153,11 @@ struct Raw {
 
 impl Raw {
     fn read(page: &[u8]) -> Option<Self> {
-        if !is_block(page) {
-            return None;
-        }
+        is_block(page).then(|| Self::read_any(page)).flatten()
+    }
+
+    /// Reads what may be anything.
+    fn read_any(page: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(page);
         reader.take(MAGIC.len()).ok()?;
         let payload_bytes = reader.u32().ok()?;

@@ -151,6 +151,11 @@ pub enum Proof {
         /// The file.
         path: PathBuf,
     },
+    /// The file before names it as the one that goes on: that was synced before it was used.
+    Link {
+        /// The file before.
+        path: PathBuf,
+    },
     /// The checkpoint says so.
     Recorded {
         /// How far the journal was durable.
@@ -180,6 +185,7 @@ impl fmt::Display for Proof {
             Self::FileHeader { path } => {
                 write!(f, "the header of {}, which was synced before the file was used", path.display())
             }
+            Self::Link { path } => write!(f, "{} says that a file goes on behind it", path.display()),
             Self::Recorded { durable_end } => {
                 write!(f, "the checkpoint recorded that all below {durable_end} was durable")
             }

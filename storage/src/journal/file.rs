@@ -4,7 +4,7 @@
 //! file   = header page (4096 bytes) , room for blocks
 //! header = magic (8) , version u32 , number u32 , compatible features u64 , read-only compatible features u64 ,
 //!          incompatible features u64 , journal id (16) , file length u64 , base position u64 , hash of the 72 bytes
-//!          before u64 , zeros
+//!          before u64 , zeros , link (see the module `link`) , zeros
 //! ```
 //!
 //! The base is the journal position of the first byte after the header page, or all ones while the file is spare.
@@ -19,6 +19,7 @@ use weir_protocol::read::Reader;
 use weir_protocol::units::JournalPosition;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::link::{LINK_AT, LINK_BYTES, Link};
 use super::{JournalId, ReplayError};
 use crate::disk::{BLOCK_BYTES, Context, Disk, DiskError, File};
 
@@ -176,6 +177,8 @@ pub(super) struct FoundFile<F> {
     pub(super) length: u64,
     /// `None` if it is damaged.
     pub(super) header: Option<FileHeader>,
+    /// Which file goes on behind it, if it says so.
+    pub(super) link: Option<Link>,
 }
 
 /// Name of the file with a number.
@@ -224,8 +227,9 @@ pub(super) fn find<D: Disk>(
         // What a killed process wrote is still on its way; only what is clean can be dropped.
         file.sync_data().context("sync", &path)?;
         file.drop_cache().context("drop the cache of", &path)?;
-        let header = read_header(&file, &path, length)?;
-        let header = match header {
+        let page = read_page(&file, &path, length)?;
+        let link = page.as_ref().and_then(|page| Link::decode(page, journal));
+        let header = match page.as_ref().map_or(Err(BadHeader::Damaged), |page| FileHeader::decode(page)) {
             Ok(header) if header.journal != journal => return Err(ReplayError::Foreign { path }),
             // A copy under another name is not the file that was synced under this one.
             Ok(header) if header.number != number => return Err(ReplayError::Foreign { path }),
@@ -235,20 +239,21 @@ pub(super) fn find<D: Disk>(
                 return Err(ReplayError::NewerFormat { path, version, features });
             }
         };
-        found.push(FoundFile { path, number, file, length, header });
+        found.push(FoundFile { path, number, file, length, header, link });
     }
     Ok(found)
 }
 
-fn read_header<F: File>(
+/// The part of the header page that is used, if the file is long enough to have one.
+fn read_page<F: File>(
     file: &F,
     path: &Path,
     length: u64,
-) -> Result<Result<FileHeader, BadHeader>, DiskError> {
+) -> Result<Option<[u8; LINK_AT + LINK_BYTES]>, DiskError> {
     if length < HEADER_PAGE_BYTES {
-        return Ok(Err(BadHeader::Damaged));
+        return Ok(None);
     }
-    let mut page = [0; HEADER_BYTES];
+    let mut page = [0; LINK_AT + LINK_BYTES];
     file.read_exact_at(&mut page, 0).context("read", path)?;
-    Ok(FileHeader::decode(&page))
+    Ok(Some(page))
 }

@@ -217,7 +217,7 @@ impl<D: Disk> Replay<D> {
     fn decide(&mut self, bad: Option<BlockHeader>) -> Result<(), ReplayError> {
         let mut evidence = Evidence::none(bad.map_or(self.end, |header| header.position));
         for file in self.chain.iter().filter(|file| file.end() > self.end) {
-            evidence.gather(file, self.end.max(file.base), &self.from.identity)?;
+            evidence.gather(file, self.end, &self.from.identity)?;
         }
         let recorded = Proof::Recorded { durable_end: self.from.proven };
         let proofs = evidence.proof.into_iter().chain([(self.from.proven, recorded)]);
@@ -229,8 +229,6 @@ impl<D: Disk> Replay<D> {
         }
         if let Some(end) = evidence.end {
             self.tail = Tail::Torn { positions: self.end..end };
-        } else if self.resembles_block()? {
-            self.tail = Tail::Torn { positions: self.end..self.end.advance(HEADER_PAGE_BYTES) };
         }
         Ok(())
     }
@@ -246,17 +244,6 @@ impl<D: Disk> Replay<D> {
             }
         }
         Damage { parts, positions, proof }
-    }
-
-    /// Whether right behind the last good block there is what is left of the header of one more.
-    fn resembles_block(&self) -> Result<bool, ReplayError> {
-        let Some(file) = self.chain.iter().find(|file| file.end() > self.end) else {
-            return Ok(false);
-        };
-        let position = self.end.max(file.base);
-        let mut page = [0; BLOCK_HEADER_BYTES];
-        file.file.read_exact_at(&mut page, file.byte(position)).context("read", &file.path)?;
-        Ok(BlockHeader::resembles(&page, &self.from.identity, position))
     }
 }
 
@@ -313,12 +300,17 @@ fn chain<F: File>(
     directory: &Path,
 ) -> Result<Vec<RingFile<F>>, ReplayError> {
     let mut files: Vec<(u64, RingFile<F>)> = Vec::new();
-    for FoundFile { path, number, file, length, header } in found {
+    let mut linked: Option<(JournalPosition, PathBuf)> = None;
+    for FoundFile { path, number, file, length, header, link } in found {
         let Some((header, base)) = header.and_then(|header| Some((header, header.base?))) else {
             continue;
         };
         let ring_file = RingFile { path, file, number, bytes: header.bytes, base };
         if ring_file.end() >= from.applied {
+            // A link that does not go on where the file ends is left over from an earlier round.
+            if let Some(link) = link.filter(|link| link.base == ring_file.end()) {
+                linked = linked.max(Some((link.base, ring_file.path.clone())));
+            }
             files.push((length, ring_file));
         }
     }
@@ -341,6 +333,12 @@ fn chain<F: File>(
             return Err(corrupt(damaged_part(file.path, length..file.bytes, positions, proof)));
         }
         chain.push(file);
+    }
+    if let Some((position, path)) = linked
+        && chain.last().is_some_and(|last| last.base < position)
+    {
+        let proof = Proof::Link { path };
+        return Err(ReplayError::Missing { directory: directory.to_owned(), position, proof });
     }
     if chain.is_empty() {
         let proof = Proof::Recorded { durable_end: from.applied.max(from.proven) };

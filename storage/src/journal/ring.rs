@@ -1,7 +1,7 @@
 //! The ring of files: which part of the journal lies in which, and which can be used again.
 //!
-//! Owns the invariant that at all times some file, with a synced header, holds or ends at the end of the journal: so
-//! a missing file is always noticed. Files are made whole under another name, filled with zeros, synced and renamed;
+//! Owns the invariant that at all times some file, with a synced header, holds or ends at the end of the journal, and that
+//! the file before names it: so missing files are always noticed. Files are made whole under another name, filled with zeros, synced and renamed;
 //! from then on their length never changes.
 
 use std::collections::VecDeque;
@@ -199,6 +199,8 @@ impl<D: Disk> Ring<D> {
         let mut file = self.spare.pop_front().expect("there is a spare file to assign");
         file.base = base;
         file.write_header(self.journal, Some(base))?;
+        let last = self.live.back().expect("a ring has at least one live file");
+        last.write_link(self.journal, file.number)?;
         self.live.push_back(file);
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(super) struct Evidence {
     pub(super) proof: Option<(JournalPosition, Proof)>,
     /// The first block that does not lie right there.
     pub(super) next: Option<JournalPosition>,
-    /// Where the last block ends.
+    /// Where the last block ends. Where not even its header is whole, that is the end of its file: no length is believed.
     pub(super) end: Option<JournalPosition>,
 }
 
@@ -44,18 +44,20 @@ impl Evidence {
         self.end = self.end.max(Some(header.end()));
     }
 
-    /// Looks at every page of a file from a position on. A header is enough: what it says was true when it was
-    /// written, whether or not its frames got to the disk.
+    /// Looks at every page of a file behind the end of the last good block. A header is enough: what it says was true
+    /// when it was written, whether or not its frames got to the disk.
     pub(super) fn gather<F: File>(
         &mut self,
         file: &RingFile<F>,
-        from: JournalPosition,
+        end: JournalPosition,
         identity: &Identity,
     ) -> Result<(), DiskError> {
-        for_each_page(&file.file, file.byte(from), file.bytes, |byte, page| {
+        for_each_page(&file.file, file.byte(end.max(file.base)), file.bytes, |byte, page| {
             let position = file.position(byte);
             if let Some(header) = BlockHeader::decode(page, identity, position) {
                 self.add(&header, &file.path);
+            } else if BlockHeader::resembles(page, identity, position, end) {
+                self.end = self.end.max(Some(file.end()));
             }
         })
         .context("read", &file.path)

@@ -9,8 +9,10 @@ use crate::disk::Disk;
 use crate::frame::Frame;
 use crate::journal::{JournalOptions, Prepared};
 
+mod damage;
 mod faults;
 mod model;
+mod outside;
 mod random;
 mod sample;
 mod scenario;

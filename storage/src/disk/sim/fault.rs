@@ -66,7 +66,7 @@ impl Fault {
 }
 
 /// The failures to come, and the count of what has been done.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Faults {
     planned: Vec<Fault>,
     /// Bytes the disk holds; `None` for no limit.

@@ -11,7 +11,7 @@ use super::random::Random;
 pub(super) type FileId = u64;
 
 /// The whole disk.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) files: BTreeMap<FileId, Node>,
     /// Names as programs see them.
@@ -30,7 +30,7 @@ pub(super) struct State {
 }
 
 /// A file's bytes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Node {
     /// What reads return.
     pub(super) cached: Pages,
@@ -42,21 +42,21 @@ pub(super) struct Node {
 }
 
 /// A change of a file's bytes that is not durable yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Change {
     Write { position: u64, bytes: Vec<u8> },
     Length(u64),
 }
 
 /// A change of names that is not durable yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct NameChange {
     /// The directories whose sync makes it durable.
     directories: [PathBuf; 2],
     kind: NameChangeKind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum NameChangeKind {
     Directory(PathBuf),
     Link(PathBuf, FileId),

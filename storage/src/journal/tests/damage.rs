@@ -174,7 +174,7 @@ fn a_short_file_is_damage_never_a_torn_tail() {
 
 #[test]
 fn a_missing_file_is_noticed() {
-    for missing in 0..2 {
+    for missing in 0..3 {
         let disk = disk();
         let mut journal = journal(&disk);
         for offset in 0..5 {
@@ -185,6 +185,20 @@ fn a_missing_file_is_noticed() {
         let expected = JournalPosition::new(u64::from(missing) * (60 << 10));
         assert!(matches!(error, ReplayError::Missing { position, .. } if position == expected), "{error}");
     }
+}
+
+#[test]
+fn files_that_are_missing_with_all_behind_them_are_noticed() {
+    let disk = disk();
+    let mut journal = journal(&disk);
+    for offset in 0..5 {
+        journal.commit(&mut appends(offset, &[25_000])).unwrap();
+    }
+    disk.remove(&ring_file(1)).unwrap();
+    disk.remove(&ring_file(2)).unwrap();
+    let error = replay(&disk, from(1, JournalPosition::ZERO)).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("position 61440") && text.contains("0000.wal says that a file goes on"), "{text}");
 }
 
 #[test]

@@ -63,8 +63,18 @@ fn a_block_passes_only_as_itself() {
     assert_eq!(BlockHeader::decode(&bytes, &identity(3), JournalPosition::new(4096)), None, "misplaced");
     let other = Identity { journal: JournalId::from_bytes([1; 16]), ..identity(3) };
     assert_eq!(BlockHeader::decode(&bytes, &other, at), None, "from another journal");
-    assert!(BlockHeader::resembles(&bytes, &identity(3), at));
-    assert!(!BlockHeader::resembles(&bytes, &identity(2), at));
+    let resembles =
+        |bytes: &[u8], position| BlockHeader::resembles(bytes, &identity(3), position, header.follows);
+    for damaged in [0, 8, 16, 24, 32, 40, 56, 64] {
+        let mut bytes = bytes;
+        bytes[damaged] ^= 1;
+        assert!(resembles(&bytes, at), "byte {damaged}");
+    }
+    // A block of an earlier round has another position, and follows another.
+    let older = BlockHeader { position: JournalPosition::new(0), follows: JournalPosition::new(0), ..header };
+    let older = BlockHeader { durable_end: JournalPosition::new(0), ..older }.encode(&identity(3));
+    assert!(!resembles(&older, at));
+    assert!(!resembles(&[0; 72], at));
     assert!(is_block(&bytes));
 }
 

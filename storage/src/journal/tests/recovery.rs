@@ -113,7 +113,8 @@ fn a_torn_tail_can_be_set_aside_again() {
     let first = replay.set_aside(&quarantine()).unwrap().unwrap();
     let second = replay.set_aside(&quarantine()).unwrap().unwrap();
     assert_eq!(first, second);
-    assert_eq!(disk.content(&first), disk.content(&ring_file(0))[4096..8192]);
+    // The length that the header says is not believed: the rest of the file is kept.
+    assert!(disk.content(&first) == disk.content(&ring_file(0))[4096..]);
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use weir_protocol::units::{Offset, PartitionKey, Timestamp, TopicId};
 
+use super::outside::Model;
 use super::random::Random;
-use super::sample::{Sample, partition, stored, topic};
+use super::sample::{Sample, partition, topic};
 use super::*;
 use crate::checkpoint::{Paths, read_slot};
 use crate::disk::SimDisk;
@@ -16,36 +17,6 @@ use crate::state::NodeState;
 const TOPICS: u8 = 3;
 const PARTITIONS: u64 = 4;
 const PRODUCERS: u64 = 3;
-
-/// What the outside knows.
-#[derive(Clone, Debug, Default)]
-struct Model {
-    /// What was acknowledged.
-    state: NodeState,
-    /// The batches of each partition: base offset, end offset, bytes.
-    batches: BTreeMap<PartitionKey, Vec<(Offset, Offset, Vec<u8>)>>,
-}
-
-impl Model {
-    fn apply(&mut self, frame: &Frame) {
-        self.state.apply(frame);
-        match frame {
-            Frame::Append { partition, batch, .. } if self.state.topics.contains_key(&partition.topic) => {
-                let batches = self.batches.entry(*partition).or_default();
-                batches.push((batch.base_offset(), batch.end_offset(), stored(frame)));
-            }
-            Frame::TopicDeleted(topic) => self.batches.retain(|partition, _| partition.topic != *topic),
-            Frame::Append { .. } | Frame::Topic(_) | Frame::Trim { .. } => {}
-        }
-    }
-
-    /// The bytes from the batch that holds the log start on, up to an offset.
-    fn bytes(&self, partition: PartitionKey, log_start: Offset, end: Offset) -> Vec<u8> {
-        let batches = self.batches.get(&partition).map_or(&[][..], Vec::as_slice);
-        let kept = batches.iter().filter(|(base, batch_end, _)| *batch_end > log_start && *base < end);
-        kept.flat_map(|(_, _, bytes)| bytes.iter().copied()).collect()
-    }
-}
 
 struct World {
     seed: u64,
