@@ -18,7 +18,7 @@ use crate::disk::SimDisk;
 
 mod judge;
 
-use judge::{Outcome, Subject};
+use judge::{Outcome, Strike, Subject};
 
 /// One of so many bytes is tried by the ordinary run.
 const SAMPLE: u64 = 29;
@@ -144,7 +144,9 @@ fn damage_bytes(end: End) -> Tally {
                 let mask = 1u8 << random.below(8);
                 let range = damage.strike(&disk, &path, position..length, mask);
                 let what = format!("{end:?}, seed {seed}: {damage:?} {} at {position}", path.display());
-                let outcome = subject.judge(&disk, &[(path.clone(), range)], damage == Damage::Flip, &what);
+                let places = vec![(path.clone(), range)];
+                let strike = Strike { places, is_flip: damage == Damage::Flip, what };
+                let outcome = subject.judge(&disk, &strike);
                 *tally.entry((sort(&path), format!("{damage:?}"), outcome)).or_default() += 1;
                 position += if all { 1 } else { 1 + random.below(2 * SAMPLE) };
             }
@@ -189,8 +191,8 @@ fn damage_files(end: End) -> Tally {
                 let disk = subject.disk.copy();
                 damage.strike(&disk, first, second);
                 let what = format!("{end:?}: {damage:?} {} and {}", first.display(), second.display());
-                let struck = [(first.clone(), 0..*first_length), (second.clone(), 0..*second_length)];
-                let outcome = subject.judge(&disk, &struck, false, &what);
+                let places = vec![(first.clone(), 0..*first_length), (second.clone(), 0..*second_length)];
+                let outcome = subject.judge(&disk, &Strike { places, is_flip: false, what });
                 let sorts = format!("{} and {}", sort(first), sort(second));
                 *tally.entry((sorts, format!("{damage:?}"), outcome)).or_default() += 1;
             }
@@ -233,7 +235,7 @@ fn report(tally: &Tally) {
     }
     // Shown by `--nocapture`.
     std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).unwrap();
-    for ((sort, damage, outcome), _) in tally {
+    for (sort, damage, outcome) in tally.keys() {
         let one_is_enough = sort == "idx" || sort == "manifest-";
         assert!(!one_is_enough || *outcome == Outcome::Served, "{damage} of one {sort} came to {outcome:?}");
     }

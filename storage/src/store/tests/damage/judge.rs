@@ -32,7 +32,18 @@ pub(super) enum Outcome {
 }
 
 /// Bytes of one file.
-type Place = (PathBuf, Range<u64>);
+pub(super) type Place = (PathBuf, Range<u64>);
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Strike {
+    /// The bytes that may have changed.
+    pub(super) places: Vec<Place>,
+    /// Whether it was one bit.
+    pub(super) is_flip: bool,
+    /// In words.
+    pub(super) what: String,
+}
 
 /// A data directory to be damaged, and what was acknowledged to those outside.
 #[derive(Debug)]
@@ -70,7 +81,7 @@ impl Subject {
         }
         assert!(segments.len() > 1 && batches.len() > 5, "the subject has several segments");
         let subject = Self { disk, model, earlier, blocks, batches, segments };
-        assert_eq!(subject.judge(&subject.disk.copy(), &[], false, "undamaged"), Outcome::Served);
+        assert_eq!(subject.judge(&subject.disk.copy(), &Strike::default()), Outcome::Served);
         subject
     }
 
@@ -83,7 +94,8 @@ impl Subject {
     ///
     /// # Panics
     /// If the outcome is not one that is promised.
-    pub(super) fn judge(&self, disk: &SimDisk, struck: &[Place], is_flip: bool, what: &str) -> Outcome {
+    pub(super) fn judge(&self, disk: &SimDisk, strike: &Strike) -> Outcome {
+        let what = &strike.what;
         let before = list(disk);
         let opened = match open(disk.clone(), data(), smallest(), at(100)) {
             Ok(opened) => opened,
@@ -99,7 +111,7 @@ impl Subject {
         let report = &opened.report;
         let state = forget_trims(&opened.state);
         if state == forget_trims(&self.model.state) {
-            if self.refused(&opened, &self.model, struck, is_flip, what) {
+            if self.refused(&opened, &self.model, strike) {
                 // Where all can be read, a segment that only a damaged checkpoint named may have been replaced.
                 let kept = list(disk);
                 for path in self.segments.iter().filter(|path| before.contains_key(*path)) {
@@ -115,12 +127,12 @@ impl Subject {
         let lost = self.blocks.get(survived..).expect("there is a block for each acknowledgement");
         let is_struck = |(path, range): &Place, bytes: u64| {
             let range = range.start..range.end.min(range.start.saturating_add(bytes));
-            struck.iter().any(|(of, hit)| of == path && overlap(hit, &range))
+            strike.places.iter().any(|(of, hit)| of == path && overlap(hit, &range))
         };
         assert!(is_struck(&lost[0], u64::MAX), "{what}: a block is gone, though it was not struck");
         let is_unproven = lost[1..].iter().all(|block| is_struck(block, BLOCK_HEADER_BYTES));
         assert!(is_unproven, "{what}: a block is gone, though a later one proves it");
-        let refused = self.refused(&opened, &self.earlier[survived], struck, is_flip, what);
+        let refused = self.refused(&opened, &self.earlier[survived], strike);
         assert!(!refused, "{what}: segments were not struck");
         match (&report.verdict, &report.quarantined) {
             (RecoveryVerdict::TornTail, Some(copy)) => {
@@ -139,14 +151,8 @@ impl Subject {
     }
 
     /// Reads everything. Whether something was refused, which must have been damaged.
-    fn refused(
-        &self,
-        opened: &Opened<SimDisk>,
-        model: &Model,
-        struck: &[Place],
-        is_flip: bool,
-        what: &str,
-    ) -> bool {
+    fn refused(&self, opened: &Opened<SimDisk>, model: &Model, strike: &Strike) -> bool {
+        let what = &strike.what;
         let mut any = false;
         for (partition, batches) in &model.batches {
             let log_start = opened.reader.log_start(*partition);
@@ -161,7 +167,7 @@ impl Subject {
                             refused == from && to >= *end,
                             "{what}: {refused}..{to} is not what is damaged"
                         );
-                        let is_explained = self.explains(*partition, *base, struck, is_flip);
+                        let is_explained = self.explains(*partition, *base, strike);
                         assert!(is_explained, "{what}: {partition} is refused at {from} without a reason");
                         any = true;
                     }
@@ -173,20 +179,20 @@ impl Subject {
     }
 
     /// Whether the batch itself was struck, or one before it in its run so that its length was lost.
-    fn explains(&self, partition: PartitionKey, base: Offset, struck: &[Place], is_flip: bool) -> bool {
+    fn explains(&self, partition: PartitionKey, base: Offset, strike: &Strike) -> bool {
         let of = |(key, _, _): &&(PartitionKey, Offset, Place)| *key == partition;
         let Some((_, _, (path, _))) = self.batches.iter().filter(of).find(|(_, at, _)| *at == base) else {
             return false;
         };
         self.batches.iter().filter(of).any(|(_, at, (file, range))| {
             let mut critical = range.clone();
-            if *at != base && is_flip {
+            if *at != base && strike.is_flip {
                 // The length stands in the broker section, which has one more byte where records are void.
                 critical.end = critical.start + BROKER_SECTION_BYTES + 1;
             }
             *at <= base
                 && file == path
-                && struck.iter().any(|(of, hit)| of == file && overlap(hit, &critical))
+                && strike.places.iter().any(|(of, hit)| of == file && overlap(hit, &critical))
         })
     }
 }
