@@ -176,9 +176,15 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use weir_protocol::units::{Offset, PartitionId, PartitionKey, Sequence, TopicId};
+    use std::path::Path;
+
+    use weir_protocol::units::{Incarnation, Offset, PartitionId, PartitionKey, Sequence, TopicId};
+    use weir_storage::disk::SimDisk;
+    use weir_storage::disk::sim::{Fault, Operation};
+    use weir_storage::journal::{Identity, JournalId, JournalOptions};
 
     use super::*;
+    use crate::queue::mailbox;
 
     fn write(ticket: u64, frame: Frame) -> ToWrite {
         ToWrite { ticket: Ticket(ticket), frame, early: false }
@@ -203,5 +209,28 @@ mod tests {
         assert_eq!(queue.take(2).1, Ticket(0), "the first data frame is left");
         assert_eq!(queue.take(1).1, Ticket(1));
         assert_eq!(queue.take(1).1, Ticket(4));
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_by_a_sync_that_fails() {
+        let disk = SimDisk::new();
+        let identity = Identity { journal: JournalId::from_bytes([1; 16]), incarnation: Incarnation::new(1) };
+        let options =
+            JournalOptions { file_bytes: 64 << 10, files: 2, files_max: 2, reserve_bytes: 16 << 10 };
+        let mut journal = Journal::create(disk.clone(), Path::new("/journal"), identity, options).unwrap();
+        while journal.prepare_spare().unwrap() == Prepared::More {}
+        let (to_journal, inbox) = mailbox(4);
+        let (node, mut completions) = mailbox(4);
+        let (flusher, _flusher_inbox) = mailbox(4);
+        let (metrics, failures) = (Arc::new(Metrics::default()), Failures::default());
+        to_journal.try_push(ToJournal::Write(Box::new(write(1, trim(1))))).unwrap();
+        disk.plan(Fault::next(Operation::Sync));
+
+        let ended = JournalThread { journal, inbox, node, flusher, metrics, failures }.run();
+
+        assert!(matches!(ended, Err(Fatal::Journal(JournalError::Disk(_)))), "{ended:?}");
+        let mut told = Vec::new();
+        completions.drain_now(&mut told);
+        assert!(told.is_empty(), "{told:?}");
     }
 }

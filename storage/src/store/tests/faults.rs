@@ -343,6 +343,23 @@ fn after_a_flush_that_failed_for_good_the_next_one_writes_everything() {
 }
 
 #[test]
+fn recovery_believes_only_what_the_medium_holds() {
+    let disk = SimDisk::new();
+    let mut opened = open(disk.clone(), data(), small(), at(0)).unwrap();
+    let key = partition(1, 0);
+    commit(&mut opened, vec![Frame::Topic(topic(1)), append(key, 0, 5)]);
+    disk.plan(Fault::next(Operation::Sync).on(".wal"));
+    assert!(opened.journal.commit(&mut [append(key, 5, 5)]).is_err());
+    // The page cache lives on, and still shows what the failed sync has lost.
+    disk.kill();
+
+    let reopened = open(disk, data(), small(), at(1)).unwrap();
+
+    assert_eq!(reopened.state.partitions[&key].end_offset, Offset::new(5));
+    assert_eq!(read_all(&reopened.reader, key, 1 << 20), stored(&append(key, 0, 5)));
+}
+
+#[test]
 fn a_full_disk_stops_the_flush_and_nothing_else() {
     let disk = SimDisk::new();
     let mut opened = open(disk.clone(), data(), small(), at(0)).unwrap();
