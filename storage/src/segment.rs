@@ -42,7 +42,7 @@ pub(crate) struct SegmentIdentity {
 
 impl SegmentIdentity {
     /// Hash of a part of the segment or of its index.
-    fn hash(&self, bytes: &[u8]) -> u64 {
+    pub(crate) fn hash(&self, bytes: &[u8]) -> u64 {
         let mut salt = [0u8; 24];
         let mut rest = &mut salt[..];
         rest.put_slice(&self.node);

@@ -11,10 +11,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, IoSlice};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::BufMut;
 use weir_protocol::DecodeError;
+use weir_protocol::read::Reader;
 use weir_protocol::write::Write;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -42,6 +43,15 @@ pub(crate) enum LoadError {
         path: PathBuf,
         /// What is wrong.
         what: String,
+    },
+    /// A later version wrote it.
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        version: u32,
+        /// The unknown feature bits.
+        features: u64,
     },
     /// The disk failed.
     Disk(DiskError),
@@ -97,6 +107,7 @@ pub(crate) fn load<D: Disk>(disk: &D, paths: &Paths, manifest: &Manifest) -> Res
             Err(error) => return Err(error).context("open", &path).map_err(LoadError::from),
         };
         let length = file.length().context("read the length of", &path)?;
+        check_format(&file, &path, length)?;
         if place.position.checked_add(place.bytes).is_none_or(|end| end > length) {
             return Err(damaged(format!("it has only {length} bytes")));
         }
@@ -114,6 +125,37 @@ pub(crate) fn load<D: Disk>(disk: &D, paths: &Paths, manifest: &Manifest) -> Res
         decoded.map_err(|error| damaged(error.to_string()))?;
     }
     Ok(state)
+}
+
+/// Refuses a file whose header says that a later version wrote it. A damaged header says nothing, and does no harm: each
+/// part has a hash of its own.
+fn check_format<F: File>(file: &F, path: &Path, length: u64) -> Result<(), LoadError> {
+    if length < HEADER_BYTES as u64 {
+        return Ok(());
+    }
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact_at(&mut header, 0).context("read", path)?;
+    match decode_features(&header) {
+        Ok(Some((version, features))) if version != VERSION || features & !FEATURES_KNOWN != 0 => {
+            let features = features & !FEATURES_KNOWN;
+            Err(LoadError::NewerFormat { path: path.to_owned(), version, features })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// The version, and the features that one must know; `None` if the header is not what was written.
+fn decode_features(header: &[u8; HEADER_BYTES]) -> Result<Option<(u32, u64)>, DecodeError> {
+    let mut reader = Reader::new(header);
+    let hash = xxh3_64(reader.clone().take(HEADER_BYTES - 8)?);
+    let is_ours = reader.take(MAGIC.len())? == MAGIC;
+    let version = reader.u32()?;
+    reader.u32()?;
+    reader.u64()?;
+    let features = reader.u64()? | reader.u64()?;
+    reader.bytes16()?;
+    reader.u64()?;
+    Ok((is_ours && reader.u64()? == hash).then_some((version, features)))
 }
 
 fn encode_header(node: &[u8; 16], number: u64, part_count: usize) -> Vec<u8> {
@@ -144,4 +186,6 @@ fn hash(node: &[u8; 16], number: u64, part: Part, content: &[u8]) -> u64 {
 const EXTENSION: &str = "state";
 const MAGIC: [u8; 8] = *b"WEIRSTA1";
 const VERSION: u32 = 1;
+/// Feature bits this version knows; a file with others in the two latter sets is not read.
+const FEATURES_KNOWN: u64 = 0;
 const HEADER_BYTES: usize = 72;

@@ -11,6 +11,7 @@ use crate::journal::{JournalOptions, Prepared};
 
 mod damage;
 mod faults;
+mod golden;
 mod model;
 mod outside;
 mod random;

@@ -144,6 +144,9 @@ pub(in crate::store) fn load_state<D: Disk>(
 ) -> Result<NodeState, OpenError> {
     load(disk, paths, manifest).map_err(|error| match error {
         LoadError::Damaged { path, what } => OpenError::Damaged { path, what },
+        LoadError::NewerFormat { path, version, features } => {
+            OpenError::NewerFormat { path, version, features }
+        }
         LoadError::Disk(error) => OpenError::Disk(error),
     })
 }

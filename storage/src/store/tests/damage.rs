@@ -18,7 +18,8 @@ use crate::disk::SimDisk;
 
 mod judge;
 
-use judge::{Outcome, Strike, Subject};
+use judge::{Outcome, Strike};
+pub(super) use judge::{Subject, list};
 
 /// One of so many bytes is tried by the ordinary run.
 const SAMPLE: u64 = 29;
@@ -45,7 +46,7 @@ enum FileDamage {
 
 /// How the broker of a subject has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum End {
+pub(super) enum End {
     /// In order.
     Closed,
     /// By a power cut, right after the last acknowledgement: nothing behind the last block proves it.
@@ -63,7 +64,7 @@ pub(super) fn smallest() -> OpenOptions {
 }
 
 /// A directory with two segments, several state files, and acknowledged records that are in the journal only.
-fn subject(end: End) -> Subject {
+pub(super) fn subject(end: End) -> Subject {
     let disk = SimDisk::new();
     let mut opened = open(disk.clone(), data(), smallest(), at(0)).unwrap();
     let mut model = Model::default();

@@ -47,9 +47,9 @@ pub(super) struct Strike {
 
 /// A data directory to be damaged, and what was acknowledged to those outside.
 #[derive(Debug)]
-pub(super) struct Subject {
-    pub(super) disk: SimDisk,
-    model: Model,
+pub(in crate::store::tests) struct Subject {
+    pub(in crate::store::tests) disk: SimDisk,
+    pub(in crate::store::tests) model: Model,
     /// What was known before each acknowledgement that no checkpoint has seen.
     earlier: Vec<Model>,
     /// The blocks of these acknowledgements, in order, and what is behind them.
@@ -218,7 +218,7 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
 }
 
 /// All files with their bytes.
-fn list(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(in crate::store::tests) fn list(disk: &SimDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for directory in ["", "journal", "segments", "state", "quarantine"] {
         let directory = data().join(directory);

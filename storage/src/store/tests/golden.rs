@@ -1,0 +1,151 @@
+//! Golden data directories: what a broker of version 1 of all formats has left behind is opened for ever.
+//!
+//! Each file in `tests/disk` is a whole data directory as text. One that cannot be opened any more means that the format
+//! changed, which needs a new version and a way from the old one, not a new file. A directory that is new is written with
+//! `WEIR_GOLDEN=write cargo test -p weir-storage --lib golden`.
+
+use std::fmt::Write as _;
+use std::io::IoSlice;
+use std::path::PathBuf;
+
+use weir_protocol::units::SegmentId;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::damage::{End, list, smallest, subject};
+use super::*;
+use crate::checkpoint::{Found, Paths, read_slot, state_name};
+use crate::disk::{Disk, File, Mode, SimDisk};
+use crate::segment::{SegmentIdentity, segment_name};
+
+/// Bytes on a line.
+const LINE: usize = 32;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/disk").join(format!("{name}.txt"))
+}
+
+/// A directory as text: for each file its name and length, then the lines that are not all zeros.
+fn encode(disk: &SimDisk) -> String {
+    let mut text = String::new();
+    for (path, bytes) in list(disk) {
+        let name = path.strip_prefix(data()).unwrap().display();
+        writeln!(text, "file {name} {}", bytes.len()).unwrap();
+        for (number, line) in bytes.chunks(LINE).enumerate() {
+            if line.iter().any(|byte| *byte != 0) {
+                let hex: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+                writeln!(text, "{:08x} {hex}", number * LINE).unwrap();
+            }
+        }
+    }
+    text
+}
+
+/// The directory that a text describes.
+fn decode(text: &str) -> SimDisk {
+    let disk = SimDisk::new();
+    for directory in ["", "journal", "segments", "state", "quarantine"] {
+        disk.create_directory(&data().join(directory)).unwrap();
+    }
+    let mut file = None;
+    for line in text.lines() {
+        if let Some(header) = line.strip_prefix("file ") {
+            let (name, length) = header.split_once(' ').unwrap();
+            file = Some(disk.create(&data().join(name), Mode::Write, 0).unwrap());
+            file.as_ref().unwrap().set_length(length.parse().unwrap()).unwrap();
+        } else {
+            let (position, hex) = line.split_once(' ').unwrap();
+            let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+            let position = u64::from_str_radix(position, 16).unwrap();
+            file.as_ref().unwrap().write_all_at(&[IoSlice::new(&bytes)], position).unwrap();
+        }
+    }
+    disk
+}
+
+fn golden(name: &str) -> SimDisk {
+    let path = fixture(name);
+    decode(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+/// Opens a golden directory: it must hold the records of the same history made anew.
+fn check(name: &str, end: End, verdict: RecoveryVerdict) {
+    let made = subject(end);
+    let path = fixture(name);
+    if std::env::var_os("WEIR_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, encode(&made.disk)).unwrap();
+    }
+    let opened = open(golden(name), data(), smallest(), at(100)).unwrap();
+    assert_eq!(opened.report.verdict, verdict);
+    assert!(opened.report.repaired.is_empty() && opened.report.unknown_files.is_empty());
+    assert_eq!(opened.state, made.model.state);
+    for partition in made.model.state.partitions.keys() {
+        let reader = &opened.reader;
+        let (log_start, end) = (reader.log_start(*partition), reader.flushed_end(*partition));
+        assert!(read_all(reader, *partition, 1 << 20) == made.model.bytes(*partition, log_start, end));
+        assert_eq!(end, made.model.state.partitions[partition].end_offset);
+    }
+}
+
+#[test]
+fn a_directory_of_version_1_that_was_closed_is_served() {
+    check("v1-closed", End::Closed, RecoveryVerdict::Clean);
+}
+
+#[test]
+fn a_directory_of_version_1_whose_broker_died_is_served() {
+    check("v1-died", End::CutWhenIdle, RecoveryVerdict::Recovered);
+}
+
+/// Sets a feature bit in the header of a file, and makes its hash right.
+fn set_feature(disk: &SimDisk, name: &str, at: usize, hash: impl Fn(&[u8]) -> u64, hash_at: usize) {
+    let path = data().join(name);
+    let mut bytes = disk.content(&path);
+    bytes[at] |= 0x20;
+    let hash = hash(&bytes[..hash_at]);
+    bytes[hash_at..hash_at + 8].copy_from_slice(&hash.to_le_bytes());
+    let file = disk.open(&path, Mode::Write).unwrap();
+    file.write_all_at(&[IoSlice::new(&bytes)], 0).unwrap();
+}
+
+#[test]
+fn features_that_must_be_known_refuse_the_start_and_are_named_and_others_do_not() {
+    type Hash = Box<dyn Fn(&[u8]) -> u64>;
+    let plain = || -> Hash { Box::new(xxh3_64) };
+    let found = [0, 1].map(|slot| read_slot(&golden("v1-died"), &Paths::new(data()).slot(slot)).unwrap());
+    let newest = found.iter().filter_map(Found::manifest).max_by_key(|manifest| manifest.generation).unwrap();
+    let identity = SegmentIdentity { node: newest.node, segment: SegmentId::new(1) };
+    // Name, where the hash of the header stands, and how it is made.
+    let mut files: Vec<(String, usize, Hash)> = vec![
+        ("manifest-0".to_owned(), 56, plain()),
+        ("manifest-1".to_owned(), 56, plain()),
+        ("journal/0001.wal".to_owned(), 72, plain()),
+        (
+            format!("segments/{}", segment_name(identity.segment)),
+            72,
+            Box::new(move |bytes| identity.hash(bytes)),
+        ),
+    ];
+    files.extend(
+        newest.state_files().iter().map(|number| (format!("state/{}", state_name(*number)), 64, plain())),
+    );
+    assert!(files.len() > 4, "there is a state file");
+    for (name, hash_at, hash) in files {
+        for (set, at_byte) in [("compatible", 16), ("read-only compatible", 24), ("incompatible", 32)] {
+            let disk = golden("v1-died");
+            set_feature(&disk, &name, at_byte, &hash, hash_at);
+            let before = list(&disk);
+            match open(disk.clone(), data(), smallest(), at(100)) {
+                Ok(opened) => {
+                    assert_eq!(set, "compatible", "the feature of {name} was ignored");
+                    assert!(opened.report.repaired.is_empty(), "the feature of {name} passed for damage");
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(set != "compatible" && text.contains(&name) && text.contains("0x20"), "{text}");
+                    assert!(list(&disk) == before, "{text}, but something was changed");
+                }
+            }
+        }
+    }
+}
