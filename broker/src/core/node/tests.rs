@@ -185,6 +185,18 @@ fn a_batch_is_answered_and_visible_only_once_it_is_durable() {
 }
 
 #[test]
+fn a_reader_that_comes_between_write_and_sync_sees_nothing_yet() {
+    let mut script = Script::new(1 << 20);
+    script.publish(1, 0, b"one");
+    script.subscribe(1, 0, StartAt::Earliest);
+    assert!(!script.kinds().contains(&FrameKind::Deliver));
+
+    script.sync();
+    let deliver: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
+    assert_eq!(deliver.iter().count(), 1);
+}
+
+#[test]
 fn duplicate_sequence_answers_the_first_offset_and_only_once_that_is_durable() {
     let mut script = Script::new(1 << 20);
     script.publish(0, 0, b"one");
