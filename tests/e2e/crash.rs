@@ -1,11 +1,15 @@
 //! A broker that dies in the middle loses nothing it said it had, and one `weir send` stores nothing twice.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use harness::{Broker, Lines, Process, json_lines, multiset};
 use serde_json::{Value, json};
 
 use crate::data::values;
+use crate::faults::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -61,6 +65,54 @@ fn sixteen_partitions_survive_kills_without_loss_or_duplicate() {
         // when
         receipts(&sender, 20_000);
         broker.kill();
+        broker.restart();
+    }
+    // then
+    sender.finish().expect_code(0);
+    let back = values(&broker, "orders");
+    assert!(multiset(&back) == multiset(lines.text()), "lines were lost, doubled or changed");
+}
+
+/// A number of 8 bytes in a file of a data directory; 0 while it cannot be read.
+fn number(path: &Path, at: u64) -> u64 {
+    let mut field = [0; 8];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut field, at));
+    read.map_or(0, |()| u64::from_le_bytes(field))
+}
+
+/// Which checkpoint is the newest.
+fn generation(data: &Path) -> u64 {
+    number(&data.join("manifest-0"), 40).max(number(&data.join("manifest-1"), 40))
+}
+
+/// A number on the disk that tells by changing that something has happened.
+type Moment = fn(&Path) -> u64;
+
+/// Where the last journal file begins that has a place.
+fn last_base(data: &Path) -> u64 {
+    let base = |file: u32| number(&data.join(format!("journal/{file:04}.wal")), 64);
+    (0..8).map(base).filter(|base| *base != u64::MAX).max().unwrap_or(0)
+}
+
+#[test]
+fn kills_at_rolls_at_checkpoints_and_during_starts_lose_and_double_nothing() {
+    // given
+    let mut broker = Broker::start_with(&["--flush-bytes", "1MiB"]);
+    broker.text(&["topic", "create", "orders", "--partitions", "4"]);
+    let data = broker.data_directory();
+    let lines = Lines::numbered(0, 300_000);
+    let file = broker.file("lines.txt", lines.text().as_bytes());
+    let sender = broker.client(&["send", "orders", "--file", &file, "--receipts", "--timeout", "60s"]);
+    let moments: [(&str, Moment); 3] =
+        [("roll", last_base), ("checkpoint", generation), ("checkpoint", generation)];
+    for (name, moment) in moments {
+        let before = moment(&data);
+        wait_until(name, || moment(&data) != before);
+        assert!(!sender.has_ended(), "there was load until the {name}");
+        // when
+        broker.kill();
+        let before = generation(&data);
+        broker.restart_and_kill(|| generation(&data) != before);
         broker.restart();
     }
     // then

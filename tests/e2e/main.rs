@@ -3,6 +3,7 @@
 mod crash;
 mod data;
 mod errors;
+mod faults;
 mod output;
 mod peers;
 mod scrub;

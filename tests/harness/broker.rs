@@ -24,6 +24,10 @@ pub struct Broker {
     _home: Option<TempDir>,
     process: Option<Process>,
     url: String,
+    /// Arguments of its process besides where it listens and keeps its data.
+    arguments: Vec<String>,
+    /// Variables of its process.
+    environment: Vec<(String, String)>,
 }
 
 impl Broker {
@@ -40,12 +44,19 @@ impl Broker {
     /// # Panics
     /// If it does not become ready.
     pub fn start_with(arguments: &[&str]) -> Self {
+        let mut broker = Self::new();
+        broker.serve_with(arguments);
+        broker
+    }
+
+    /// One that was not started yet.
+    ///
+    /// # Panics
+    /// If there is no place for temporary files.
+    pub fn new() -> Self {
         let home = tempfile::tempdir().expect("temporary directories can be made");
         let data = home.path().join("data");
-        let mut broker =
-            Self { weir: Weir::new(), data, _home: Some(home), process: None, url: String::new() };
-        broker.serve("127.0.0.1:0", arguments);
-        broker
+        Self { _home: Some(home), ..Self::on(data) }
     }
 
     /// Starts a broker on a free port with a data directory that is there, and is left there.
@@ -53,23 +64,63 @@ impl Broker {
     /// # Panics
     /// If it does not become ready.
     pub fn start_in(data: &Path) -> Self {
-        let data = data.to_owned();
-        let mut broker = Self { weir: Weir::new(), data, _home: None, process: None, url: String::new() };
-        broker.serve("127.0.0.1:0", &[]);
+        let mut broker = Self::on(data.to_owned());
+        broker.serve_with(&[]);
         broker
     }
 
+    fn on(data: PathBuf) -> Self {
+        Self {
+            weir: Weir::new(),
+            data,
+            _home: None,
+            process: None,
+            url: String::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Starts it for the first time, on a free port, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn serve_with(&mut self, arguments: &[&str]) {
+        self.serve("127.0.0.1:0", arguments);
+    }
+
+    /// Variables for its process from the next start on.
+    pub fn set_environment(&mut self, variables: &[(&str, String)]) {
+        self.environment =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// If it was stopped before.
+    pub fn ended(&mut self) -> Finished {
+        self.process.take().expect("the broker runs").finish()
+    }
+
     fn serve(&mut self, listen: &str, more: &[&str]) {
-        let data = self.data_directory();
-        let data = data.to_str().expect("temporary directories have plain names");
-        let mut arguments = vec!["serve", "--data-dir", data, "--listen", listen];
-        arguments.extend(more);
-        let process = Process::start(self.weir.command(&arguments), LIMIT);
+        self.arguments = more.iter().map(|argument| (*argument).to_owned()).collect();
+        let process = self.spawn(listen);
         let line = process.stdout().next_line(READY);
         let ready = line.as_deref().and_then(|line| line.strip_prefix("ready "));
         let Some(url) = ready else { panic!("not ready but {line:?}\n{}", process.stderr().text()) };
         url.clone_into(&mut self.url);
         self.process = Some(process);
+    }
+
+    fn spawn(&self, listen: &str) -> Process {
+        let data = self.data_directory();
+        let data = data.to_str().expect("temporary directories have plain names");
+        let mut arguments = vec!["serve", "--data-dir", data, "--listen", listen];
+        arguments.extend(self.arguments.iter().map(String::as_str));
+        let mut command = self.weir.command(&arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Process::start(command, LIMIT)
     }
 
     /// Where its data is.
@@ -167,14 +218,35 @@ impl Broker {
         process.finish()
     }
 
-    /// Starts it again after [`Broker::kill`] or [`Broker::terminate`], on the same port and data directory.
+    /// Starts it again after [`Broker::kill`] or [`Broker::terminate`], on the same port and data directory and with the same
+    /// arguments.
     ///
     /// # Panics
     /// If it does not become ready, or under another certificate.
     pub fn restart(&mut self) {
         assert!(self.process.is_none(), "the broker still runs");
-        let (listen, url) = (self.address().to_string(), self.url.clone());
-        self.serve(&listen, &[]);
+        let (listen, url, arguments) = (self.address().to_string(), self.url.clone(), self.arguments.clone());
+        self.serve(&listen, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(self.url, url, "the certificate outlives the process");
+    }
+
+    /// Starts it as [`Broker::restart`] does, and kills it when `is_moment` says so.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    pub fn restart_and_kill(&mut self, mut is_moment: impl FnMut() -> bool) {
+        let process = self.spawn(&self.address().to_string());
+        while !is_moment() {
+            assert!(!process.has_ended(), "the broker ended by itself:\n{}", process.stderr().text());
+            std::thread::yield_now();
+        }
+        self.process = Some(process);
+        self.kill();
+    }
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self::new()
     }
 }
