@@ -9,6 +9,7 @@ mod flusher;
 mod merge;
 mod open;
 mod reader;
+mod repair;
 mod retain;
 mod shared;
 mod verify;
@@ -16,7 +17,8 @@ mod verify;
 pub use flusher::{FlushError, Flushed, Flusher, Maintained};
 pub use open::{OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict, open};
 pub use reader::{Chunk, ReadError, Reader};
-pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyReport, verify};
+pub use repair::{AffectedRecords, Finding, Loss, ParseLossError, RepairError, RepairPlan, Repaired, repair};
+pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyReport, verify, verify_and_plan};
 
 /// Sizes that decide how batches are laid out in segments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

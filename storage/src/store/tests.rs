@@ -9,9 +9,12 @@ use crate::disk::Disk;
 use crate::frame::Frame;
 use crate::journal::{JournalOptions, Prepared};
 
+mod dump;
 mod faults;
+mod lost_segments;
 mod model;
 mod random;
+mod repair;
 mod sample;
 mod scenario;
 

@@ -3,16 +3,18 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use weir_protocol::units::{Offset, SegmentId};
+use weir_protocol::units::Offset;
 
 use super::{DamagedRange, Progress, VerifyReport};
 use crate::checkpoint::{Manifest, Paths, SegmentFacts};
 use crate::disk::Disk;
 use crate::segment::{
-    Index, Run, SegmentError, SegmentFile, SegmentIdentity, Step, Walk, index_name, rebuild, walk_sections,
+    Index, Run, SegmentError, SegmentFile, SegmentIdentity, Source, Step, Walk, index_name, rebuild, salvage,
 };
 use crate::state::NodeState;
+use crate::store::catalog::SALVAGED_RUN;
 use crate::store::open::OpenError;
+use crate::store::open::directories::Directories;
 
 /// Bytes between two reports of progress, about.
 const PROGRESS_BYTES: u64 = 64 << 20;
@@ -41,43 +43,44 @@ impl<'a, D: Disk> Verifier<'a, D> {
         Self { disk, paths, manifest, state, progress, bytes_total, bytes_done: 0, bytes_told: 0 }
     }
 
-    /// Verifies everything. Returns the run directories that could be read or made again.
-    pub(super) fn run(&mut self, report: &mut VerifyReport) -> Result<Vec<(SegmentId, Vec<Run>)>, OpenError> {
-        let mut segments = Vec::new();
+    /// Verifies everything. Returns the run directories that could be read, made again or found in part.
+    pub(super) fn run(&mut self, report: &mut VerifyReport) -> Result<Directories, OpenError> {
+        let mut found = Directories::default();
         for (segment, facts) in &self.manifest.segments {
             let identity = SegmentIdentity { node: self.manifest.node, segment: *segment };
-            if let Some(runs) = self.segment(identity, facts, report)? {
-                segments.push((*segment, runs));
-            }
+            self.segment(identity, facts, &mut found, report)?;
         }
         self.tell(self.bytes_total);
         report.bytes += self.bytes_done;
-        Ok(segments)
+        Ok(found)
     }
 
     fn segment(
         &mut self,
         identity: SegmentIdentity,
         facts: &SegmentFacts,
+        found: &mut Directories,
         report: &mut VerifyReport,
-    ) -> Result<Option<Vec<Run>>, OpenError> {
+    ) -> Result<(), OpenError> {
         let file = match SegmentFile::open(self.disk, &self.paths.segments, identity) {
             Ok(file) => file,
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
                 report.damage.push(damage(error.path, 0..facts.bytes, "segment is missing", false));
-                return Ok(None);
+                return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
+        let mut is_whole = true;
         let runs = match file.runs(facts.bytes, facts.directory_hash) {
             Ok(runs) => runs,
             Err(SegmentError::Damaged { path, what, bytes }) => {
                 let rebuilt = rebuild(&file, facts.bytes, facts.directory_hash)?;
-                report.damage.push(damage(path, bytes, what, rebuilt.is_some()));
-                let Some(runs) = rebuilt else {
-                    return Ok(None);
-                };
-                runs
+                is_whole = rebuilt.is_some();
+                report.damage.push(damage(path, bytes, what, is_whole));
+                match rebuilt {
+                    Some(runs) => runs,
+                    None => salvage(self.disk, &file, facts.bytes, facts.directory_hash)?,
+                }
             }
             Err(error) => return Err(error.into()),
         };
@@ -93,9 +96,12 @@ impl<'a, D: Disk> Verifier<'a, D> {
         }
         let file = Source { file, index };
         for (number, run) in runs.iter().enumerate() {
+            let number = if is_whole { number } else { SALVAGED_RUN };
             self.verify_run(&file, number, run, report)?;
         }
-        Ok(Some(runs))
+        let into = if is_whole { &mut found.whole } else { &mut found.salvaged };
+        into.push((identity.segment, runs));
+        Ok(())
     }
 
     fn verify_run(
@@ -150,11 +156,11 @@ impl<'a, D: Disk> Verifier<'a, D> {
         report: &mut VerifyReport,
     ) {
         let (file, run) = place;
-        let log_start = self.state.partitions.get(&run.partition).map(|state| state.log_start);
-        let counts = log_start.is_some_and(|log_start| records.end > log_start) && !records.is_empty();
-        let mut found = damage(file.path.clone(), bytes, "batches", !counts);
-        if let Some(log_start) = log_start.filter(|_| counts) {
-            found.records = Some((run.partition, records.start.max(log_start)..records.end));
+        let mut found = damage(file.path.clone(), bytes, "batches", true);
+        if let Some(state) = self.state.partitions.get(&run.partition) {
+            let records = records.start.max(state.log_start)..records.end;
+            found.is_harmless = state.given_up.remainder(&records).is_empty();
+            found.records = (!records.is_empty()).then_some((run.partition, records));
         }
         report.damage.push(found);
     }
@@ -174,33 +180,4 @@ impl<'a, D: Disk> Verifier<'a, D> {
 
 fn damage(path: PathBuf, bytes: Range<u64>, what: &str, is_harmless: bool) -> DamagedRange {
     DamagedRange { path, bytes, what: what.to_owned(), records: None, is_harmless }
-}
-
-/// A segment and its index.
-struct Source<D: Disk> {
-    file: SegmentFile<D::File>,
-    index: Option<Index<D::Map>>,
-}
-
-impl<D: Disk> Source<D> {
-    /// Where the next batch behind a damaged one starts, and with which offset. If the length of the damaged one is
-    /// lost, the index knows where another one starts.
-    fn resume(
-        &self,
-        number: usize,
-        run: &Run,
-        bad: u64,
-        length: Option<u64>,
-    ) -> Result<(u64, Offset), SegmentError> {
-        let end = run.range().end;
-        if let Some(next) = length.map(|length| bad + length).filter(|next| *next < end) {
-            let first = walk_sections(&self.file, next..end, |section, _| Some(section.base_offset))?;
-            if let Ok(Some(offset)) = first {
-                return Ok((next, offset));
-            }
-        }
-        let number = u32::try_from(number).expect("runs of one segment are limited to 32 bits");
-        let entry = self.index.as_ref().and_then(|index| index.after_position(number, bad));
-        Ok(entry.map_or((end, run.end_offset), |entry| (entry.position, entry.base_offset)))
-    }
 }
