@@ -52,17 +52,22 @@ pub(crate) fn run(arguments: &VerifyArguments, global: &Global) -> Result<Exit, 
         }
     }
     output.finish()?;
-    verdict(&report, arguments)
+    verdict(&report, arguments.repair_plan)
 }
 
-fn verdict(report: &VerifyReport, arguments: &VerifyArguments) -> Result<Exit, Failure> {
+fn verdict(report: &VerifyReport, is_planned: bool) -> Result<Exit, Failure> {
     if report.is_sound() {
         return Ok(Exit::Done);
     }
     let lost: u64 = report.partitions.iter().flat_map(|partition| &partition.damaged).map(length).sum();
-    let text = format_args!("the data is damaged: {lost} records in segments cannot be read");
-    let failure = Failure::new(Exit::Failed, Code::Damaged, text);
-    Err(if arguments.repair_plan {
+    let failure = Failure::new(
+        Exit::Failed,
+        Code::Damaged,
+        format_args!("the data is damaged: {lost} records cannot be read"),
+    );
+    let is_doubtful = report.partitions.iter().any(|partition| !partition.doubtful.is_empty());
+    let failure = if is_doubtful { failure.and("how many more are lost is not known") } else { failure };
+    Err(if is_planned {
         failure.help("copy the directory before you do anything else")
     } else {
         failure.help("copy the directory before you do anything else; --repair-plan shows what could be done")
@@ -96,16 +101,21 @@ fn partition_json(verdict: &PartitionVerdict) -> Value {
         "bytes": verdict.bytes,
         "verdict": word(verdict),
         "damaged": verdict.damaged.iter().map(range_json).collect::<Vec<Value>>(),
+        "doubtful": verdict.doubtful.iter().map(range_json).collect::<Vec<Value>>(),
         "given_up": verdict.given_up.iter().map(range_json).collect::<Vec<Value>>(),
     })
 }
 
 /// The verdict on a partition.
 fn word(verdict: &PartitionVerdict) -> &'static str {
-    match (verdict.damaged.is_empty(), verdict.given_up.is_empty()) {
-        (true, true) => "sound",
-        (true, false) => "sound, some given up",
-        (false, _) => "damaged",
+    if !verdict.damaged.is_empty() {
+        "damaged"
+    } else if !verdict.doubtful.is_empty() {
+        "may lack its last records"
+    } else if !verdict.given_up.is_empty() {
+        "sound, some given up"
+    } else {
+        "sound"
     }
 }
 
@@ -201,6 +211,7 @@ mod tests {
             end_offset: Offset::new(100),
             bytes: 5,
             damaged: vec![range.clone()],
+            doubtful: Vec::new(),
             given_up: Vec::new(),
         };
         let damage = DamagedRange {
@@ -215,11 +226,10 @@ mod tests {
 
     #[test]
     fn damage_is_an_error_that_counts_records() {
-        let arguments = VerifyArguments { directory: "data".into(), repair_plan: false };
-        let failure = verdict(&damaged(), &arguments).unwrap_err();
+        let failure = verdict(&damaged(), false).unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
-        assert!(failure.to_string().contains("10 records in segments cannot be read"), "{failure}");
-        assert_eq!(verdict(&VerifyReport::default(), &arguments), Ok(Exit::Done));
+        assert!(failure.to_string().contains("10 records cannot be read"), "{failure}");
+        assert_eq!(verdict(&VerifyReport::default(), false), Ok(Exit::Done));
     }
 
     #[test]

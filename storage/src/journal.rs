@@ -9,6 +9,7 @@
 //! durable elsewhere and the incarnation has been raised, [`Journal::resume`].
 
 mod block;
+mod chain;
 pub(crate) mod dump;
 mod error;
 mod file;

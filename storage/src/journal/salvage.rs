@@ -152,7 +152,6 @@ impl<D: Disk> Replay<D> {
 }
 
 /// The files that hold the journal from the checkpoint on, in order, and those among them without a header.
-#[expect(clippy::type_complexity, reason = "two lists that are taken apart at once")]
 fn chain<F: File>(
     found: Vec<FoundFile<F>>,
     from: &ReplayFrom,

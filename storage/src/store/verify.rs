@@ -9,13 +9,15 @@ use weir_protocol::units::{Incarnation, Offset, PartitionKey};
 
 use super::open::directories::Directories;
 use super::open::{Checkpoint, OpenError, leftovers, read_slots, refuse_if_used, unreadable};
-use super::repair::{RepairPlan, plan};
 use crate::checkpoint::{Found, Manifest, Paths, Slots};
 use crate::disk::{Context, Disk};
 use crate::journal::{Identity, Replay, ReplayError, ReplayFrom, Tail};
 use crate::state::NodeState;
 
+mod planned;
 mod segments;
+
+pub use planned::verify_and_plan;
 
 /// How far a verification is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,6 +64,8 @@ pub struct PartitionVerdict {
     pub bytes: u64,
     /// Records that cannot be read, in order. Those that were given up are not among them.
     pub damaged: Vec<Range<Offset>>,
+    /// Records that may be lost with a damaged part of the journal: the most that can be.
+    pub doubtful: Vec<Range<Offset>>,
     /// Records that an operator gave up, in order.
     pub given_up: Vec<Range<Offset>>,
 }
@@ -100,22 +104,6 @@ pub fn verify<D: Disk>(
 ) -> Result<VerifyReport, OpenError> {
     let _lock = lock(disk, directory)?;
     verify_locked(disk, &Paths::new(directory), progress)
-}
-
-/// As [`verify`], and with what could be done about what is damaged.
-///
-/// # Errors
-/// As [`verify`].
-pub fn verify_and_plan<D: Disk>(
-    disk: &D,
-    directory: &Path,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(VerifyReport, RepairPlan), OpenError> {
-    let _lock = lock(disk, directory)?;
-    let paths = Paths::new(directory);
-    let report = verify_locked(disk, &paths, progress)?;
-    let plan = plan(disk, &paths, &report)?;
-    Ok((report, plan))
 }
 
 /// Verifies a data directory that the caller has locked, where it can be.
@@ -235,6 +223,7 @@ fn judge(state: &NodeState, manifest: &Manifest, directories: &Directories, repo
             end_offset: state_of.end_offset,
             bytes: catalog.partition(*partition).map_or(0, |log| log.bytes),
             damaged: ranges,
+            doubtful: Vec::new(),
             given_up: state_of.given_up.ranges().to_vec(),
         });
     }
@@ -323,6 +312,7 @@ fn add_new_partitions(state: &NodeState, report: &mut VerifyReport) {
                 end_offset: state_of.end_offset,
                 bytes: 0,
                 damaged: Vec::new(),
+                doubtful: Vec::new(),
                 given_up: state_of.given_up.ranges().to_vec(),
             });
         }

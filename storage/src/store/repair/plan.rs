@@ -130,12 +130,15 @@ fn in_segments(
     finding
 }
 
-/// What replaces the journal's frames where parts of them are lost.
+/// A journal that can be replayed around its damage, with the parts that are damaged and how that is known.
+pub(super) type Salvaged<D> = (Replay<D>, Vec<(Range<JournalPosition>, String)>);
+
+/// Replays a journal around all of its damage, or says why that cannot be done.
 pub(super) fn replay_past<D: Disk>(
     disk: &D,
     paths: &Paths,
     from: ReplayFrom,
-) -> Result<Result<(Replay<D>, Vec<(Range<JournalPosition>, String)>), String>, OpenError> {
+) -> Result<Result<Salvaged<D>, String>, OpenError> {
     let mut given_up: Vec<Range<JournalPosition>> = Vec::new();
     let mut found = Vec::new();
     loop {
@@ -184,7 +187,7 @@ fn journal<D: Disk>(
     if findings.is_empty() {
         return Ok(());
     }
-    // Which loss belongs to which hole cannot always be told: all of them are named with the first.
+    // Which loss belongs to which part cannot always be told: all of them are named with the last.
     match losses(&mut replay, checkpoint.state) {
         Ok(records) => findings.last_mut().expect("there is one").records = records,
         Err(what) => plan.obstacles.push(what),
