@@ -66,7 +66,9 @@ pub(crate) fn run(arguments: &RepairArguments, global: &Global) -> Result<Exit, 
 fn failure(error: RepairError) -> Failure {
     let exit = match &error {
         RepairError::NoSuchDamage { .. } | RepairError::JournalIncomplete { .. } => Exit::Refused,
-        _ => Exit::Failed,
+        RepairError::Hopeless { .. } | RepairError::TooManyRanges { .. } | RepairError::Open(_) | _ => {
+            Exit::Failed
+        }
     };
     Failure::new(exit, Code::Repair, error)
 }

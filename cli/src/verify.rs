@@ -42,7 +42,8 @@ pub(crate) fn run(arguments: &VerifyArguments, global: &Global) -> Result<Exit, 
     if global.json {
         let mut document = json(&report);
         if arguments.repair_plan {
-            document["repair_plan"] = plan::json(&plan, directory);
+            let fields = document.as_object_mut().expect("a report is an object");
+            fields.insert("repair_plan".to_owned(), plan::json(&plan, directory));
         }
         output.document(&document)?;
     } else {

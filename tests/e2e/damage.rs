@@ -1,5 +1,11 @@
 //! Damage on the disk of the real binary: what can be served is, the rest is named, and nothing is given up unasked.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic in a test is a failure with a line number"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use weir_protocol::units::{JournalPosition, Offset, PartitionKey, SegmentId};
 
-use super::sample::{append, partition, stored, topic};
+use super::sample::{append, append_at, partition, stored, topic};
 use super::*;
 use crate::disk::SimDisk;
 use crate::dump::{DumpOptions, dump};
@@ -145,7 +145,7 @@ fn any_lost_block_can_be_given_up_and_nothing_else_is() {
         let end = opened.state.partitions[&key].end_offset;
         let mut definition = topic(1);
         definition.revision = 2;
-        commit(&mut opened, vec![Frame::Topic(definition), super::sample::append_at(key, end)]);
+        commit(&mut opened, vec![Frame::Topic(definition), append_at(key, end)]);
         opened.flusher.flush(at(61)).unwrap();
         opened.flusher.close(at(61)).unwrap();
         disk.kill();
