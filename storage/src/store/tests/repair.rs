@@ -230,18 +230,56 @@ fn a_running_broker_is_left_alone() {
 
 /// Commits until three ring files are in use, and what they hold.
 fn in_three_files(disk: &SimDisk) -> Log {
+    let log = long(disk, 32);
+    assert!(blocks(disk, 2).len() > 1 && disk.list(&data().join("journal")).unwrap().len() >= 3);
+    log
+}
+
+/// A journal of so many commits of 20 records to one partition, after that of its topic.
+fn long(disk: &SimDisk, rounds: u64) -> Log {
     let mut opened = open(disk.clone(), data(), small(), at(0)).unwrap();
     commit(&mut opened, vec![Frame::Topic(topic(1))]);
     let mut log = Log::new();
-    for round in 0..32 {
+    for round in 0..rounds {
         let key = partition(1, 0);
         let frame = append(key, round * 20, 20);
         log.entry(key).or_default().insert(Offset::new(round * 20), stored(&frame));
         commit(&mut opened, vec![frame]);
     }
     disk.kill();
-    assert!(blocks(disk, 2).len() > 1 && disk.list(&data().join("journal")).unwrap().len() >= 3);
     log
+}
+
+#[test]
+fn a_journal_file_can_be_given_up_though_no_later_block_tells_of_it() {
+    // The last file is cut behind its last block: what was there was never written, but nobody can know.
+    let disk = SimDisk::new();
+    let log = in_three_files(&disk);
+    let end = blocks(&disk, 2).pop().unwrap().end;
+    disk.cut(&ring_file(2), end + 100);
+    repaired_without_later_blocks(disk, &log, 640);
+
+    // The file with the end is missing; the next one has its place already, and no block.
+    let disk = SimDisk::new();
+    let log = long(&disk, 26);
+    assert_eq!((blocks(&disk, 1).len(), blocks(&disk, 2).len()), (12, 0));
+    let first = blocks(&disk, 0).len() as u64 - 1;
+    disk.remove(&ring_file(1)).unwrap();
+    repaired_without_later_blocks(disk, &log, first * 20);
+}
+
+/// Gives up the end of a journal. All records up to an offset are there.
+fn repaired_without_later_blocks(disk: SimDisk, log: &Log, kept: u64) {
+    assert!(matches!(open(disk.clone(), data(), small(), at(1)), Err(OpenError::Replay(_))));
+    let plan = planned(&disk);
+    assert!(plan.obstacles.is_empty() && plan.findings.len() == 1, "{plan:?}");
+
+    run(&disk, &losses(&plan)).unwrap();
+
+    let opened = open(disk, data(), small(), at(60)).unwrap();
+    let found = missing(&opened, log);
+    let [only] = found[&partition(1, 0)].as_slice() else { panic!("one gap: {found:?}") };
+    assert_eq!(only.start, Offset::new(kept));
 }
 
 #[test]
