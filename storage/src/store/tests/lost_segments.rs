@@ -210,3 +210,23 @@ fn a_segment_the_disk_cannot_read_keeps_nobody_from_starting() {
     let rest = [all[0].clone(), all[2..].concat()].concat();
     assert_eq!(read_around(&opened.reader), (rest, vec![range(10, 20)]));
 }
+
+#[test]
+fn what_only_the_newest_checkpoint_lost_is_read_from_the_journal_by_the_older_one() {
+    let disk = SimDisk::new();
+    let key = partition(1, 0);
+    let mut opened = open(disk.clone(), data(), unmerged(), at(0)).unwrap();
+    commit(&mut opened, vec![Frame::Topic(topic(1)), append(key, 0, 10)]);
+    opened.flusher.flush(at(1)).unwrap();
+    commit(&mut opened, vec![append(key, 10, 10)]);
+    opened.flusher.flush(at(2)).unwrap();
+    disk.kill();
+    disk.remove(&segment(2)).unwrap();
+    assert!(verify(&disk, data(), &mut |_| {}).unwrap().is_sound());
+
+    let opened = reopen(&disk);
+
+    let both = [stored(&append(key, 0, 10)), stored(&append(key, 10, 10))].concat();
+    assert_eq!(read_around(&opened.reader), (both, Vec::new()));
+    assert!(opened.report.repaired[0].contains("newest checkpoint"), "{:?}", opened.report.repaired);
+}
