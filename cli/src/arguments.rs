@@ -8,8 +8,10 @@ use crate::code::Code;
 use crate::completions::CompletionsArguments;
 use crate::config::ConfigArguments;
 use crate::ctx::CtxArguments;
+use crate::dump::DumpArguments;
 use crate::failure::Exit;
 use crate::man::ManArguments;
+use crate::repair::RepairArguments;
 use crate::send::SendArguments;
 use crate::serve::ServeArguments;
 use crate::snapshot::SnapshotArguments;
@@ -59,6 +61,10 @@ pub(crate) enum Command {
     Bench(Box<BenchArguments>),
     /// Check a data directory that no broker is using
     Verify(VerifyArguments),
+    /// Give up what is damaged, so that the rest can be served
+    Repair(RepairArguments),
+    /// Show what stands in the files of a data directory
+    Dump(DumpArguments),
     /// Name the brokers you work with
     Ctx(CtxArguments),
     /// Show or check what 'weir serve' would run with
@@ -137,6 +143,9 @@ mod tests {
             "bench tail --records 1000 --size 100",
             "bench e2e --records 1000 --size 100 --transport network --durability written --batch 64KiB",
             "verify dir --json",
+            "verify dir --repair-plan",
+            "repair dir --accept-loss journal:0..4096 orders/0:1..2",
+            "dump dir/journal/0000.wal --records --json",
             "ctx add prod weir://h:7400",
             "config show --origin",
             "config check -c weir.toml",

@@ -27,6 +27,8 @@ pub(crate) enum Code {
     Broken,
     /// A data directory is damaged.
     Damaged,
+    /// A repair could not be done.
+    Repair,
     /// A topic exists with other settings: the code that the broker has for it.
     TopicExists,
 }
@@ -46,6 +48,7 @@ impl Code {
             Self::Start => "WEIR-5009",
             Self::Broken => "WEIR-5010",
             Self::Damaged => "WEIR-5011",
+            Self::Repair => "WEIR-5012",
             Self::TopicExists => "WEIR-2002",
         }
     }

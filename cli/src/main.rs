@@ -12,12 +12,14 @@ mod completions;
 mod config;
 mod connect;
 mod ctx;
+mod dump;
 mod failure;
 mod interrupt;
 mod man;
 mod output;
 mod progress;
 mod record;
+mod repair;
 mod send;
 mod serve;
 mod snapshot;
@@ -59,6 +61,8 @@ fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Topic(topic) => topic::run(topic, global),
         Command::Bench(bench) => bench::run(bench, global),
         Command::Verify(verify) => verify::run(verify, global),
+        Command::Repair(repair) => repair::run(repair, global),
+        Command::Dump(dump) => dump::run(dump, global),
         Command::Ctx(ctx) => ctx::run(ctx, global),
         Command::Config(config) => config::run(config, global),
         Command::Completions(completions) => completions::run(completions),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use weir_protocol::units::Offset;
 use weir_storage::disk::OsDisk;
-use weir_storage::store::{DamagedRange, PartitionVerdict, VerifyReport, verify};
+use weir_storage::store::{DamagedRange, PartitionVerdict, VerifyReport, verify_and_plan};
 
 use crate::arguments::Global;
 use crate::code::Code;
@@ -15,11 +15,16 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Align, Output, Table};
 use crate::progress::Progress;
 
+pub(crate) mod plan;
+
 /// Checks a data directory that no broker is using: reads every byte that counts, and changes nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArguments {
     /// The data directory
     directory: PathBuf,
+    /// Print what could be done about damage, without doing it: what would be given up, and the command for it
+    #[arg(long)]
+    repair_plan: bool,
 }
 
 /// Runs `weir verify`.
@@ -29,27 +34,45 @@ pub(crate) fn run(arguments: &VerifyArguments, global: &Global) -> Result<Exit, 
         return Err(Failure::file("verify", directory, &ErrorKind::NotFound.into()));
     }
     let mut progress = Progress::start("verified", None);
-    let report = verify(&OsDisk, directory, &mut |at| progress.show_bytes(at.bytes_done, at.bytes_total));
+    let verified =
+        verify_and_plan(&OsDisk, directory, &mut |at| progress.show_bytes(at.bytes_done, at.bytes_total));
     progress.clear();
-    let report = report.map_err(|error| Failure::new(Exit::Failed, Code::Damaged, error))?;
+    let (report, plan) = verified.map_err(|error| Failure::new(Exit::Failed, Code::Damaged, error))?;
     let mut output = Output::open()?;
     if global.json {
-        output.document(&json(&report))?
+        let mut document = json(&report);
+        if arguments.repair_plan {
+            let fields = document.as_object_mut().expect("a report is an object");
+            fields.insert("repair_plan".to_owned(), plan::json(&plan, directory));
+        }
+        output.document(&document)?;
     } else {
-        text(&report, &mut output)?
+        text(&report, &mut output)?;
+        if arguments.repair_plan {
+            plan::text(&plan, directory).iter().try_for_each(|line| output.line(line))?;
+        }
     }
     output.finish()?;
-    verdict(&report)
+    verdict(&report, arguments.repair_plan)
 }
 
-fn verdict(report: &VerifyReport) -> Result<Exit, Failure> {
+fn verdict(report: &VerifyReport, is_planned: bool) -> Result<Exit, Failure> {
     if report.is_sound() {
         return Ok(Exit::Done);
     }
     let lost: u64 = report.partitions.iter().flat_map(|partition| &partition.damaged).map(length).sum();
-    let text = format_args!("the data is damaged: {lost} records cannot be read");
-    Err(Failure::new(Exit::Failed, Code::Damaged, text)
-        .help("copy the directory before you do anything else"))
+    let failure = Failure::new(
+        Exit::Failed,
+        Code::Damaged,
+        format_args!("the data is damaged: {lost} records cannot be read"),
+    );
+    let is_doubtful = report.partitions.iter().any(|partition| !partition.doubtful.is_empty());
+    let failure = if is_doubtful { failure.and("how many more are lost is not known") } else { failure };
+    Err(if is_planned {
+        failure.help("copy the directory before you do anything else")
+    } else {
+        failure.help("copy the directory before you do anything else; --repair-plan shows what could be done")
+    })
 }
 
 fn length(range: &Range<Offset>) -> u64 {
@@ -77,8 +100,24 @@ fn partition_json(verdict: &PartitionVerdict) -> Value {
         "start_offset": verdict.log_start.get(),
         "end_offset": verdict.end_offset.get(),
         "bytes": verdict.bytes,
+        "verdict": word(verdict),
         "damaged": verdict.damaged.iter().map(range_json).collect::<Vec<Value>>(),
+        "doubtful": verdict.doubtful.iter().map(range_json).collect::<Vec<Value>>(),
+        "given_up": verdict.given_up.iter().map(range_json).collect::<Vec<Value>>(),
     })
+}
+
+/// The verdict on a partition.
+fn word(verdict: &PartitionVerdict) -> &'static str {
+    if !verdict.damaged.is_empty() {
+        "damaged"
+    } else if !verdict.doubtful.is_empty() {
+        "may lack its last records"
+    } else if !verdict.given_up.is_empty() {
+        "sound, some given up"
+    } else {
+        "sound"
+    }
 }
 
 fn range_json(range: &Range<Offset>) -> Value {
@@ -112,6 +151,7 @@ fn text(report: &VerifyReport, output: &mut Output) -> Result<(), Failure> {
         ("END", Align::Right),
         ("BYTES", Align::Right),
         ("DAMAGED", Align::Right),
+        ("VERDICT", Align::Left),
     ]);
     for verdict in &report.partitions {
         table.row(vec![
@@ -121,6 +161,7 @@ fn text(report: &VerifyReport, output: &mut Output) -> Result<(), Failure> {
             verdict.end_offset.to_string(),
             verdict.bytes.to_string(),
             verdict.damaged.iter().map(length).sum::<u64>().to_string(),
+            word(verdict).to_owned(),
         ]);
     }
     output.table(&table)?;
@@ -171,6 +212,8 @@ mod tests {
             end_offset: Offset::new(100),
             bytes: 5,
             damaged: vec![range.clone()],
+            doubtful: Vec::new(),
+            given_up: Vec::new(),
         };
         let damage = DamagedRange {
             path: "segments/1.seg".into(),
@@ -184,10 +227,10 @@ mod tests {
 
     #[test]
     fn damage_is_an_error_that_counts_records() {
-        let failure = verdict(&damaged()).unwrap_err();
+        let failure = verdict(&damaged(), false).unwrap_err();
         assert_eq!(failure.exit, Exit::Failed);
         assert!(failure.to_string().contains("10 records cannot be read"), "{failure}");
-        assert_eq!(verdict(&VerifyReport::default()), Ok(Exit::Done));
+        assert_eq!(verdict(&VerifyReport::default(), false), Ok(Exit::Done));
     }
 
     #[test]
@@ -197,6 +240,7 @@ mod tests {
         assert_eq!(object["partitions"][0]["damaged"], json!([{ "from": 10, "to": 20 }]));
         assert_eq!(object["damage"][0]["file"], "segments/1.seg");
         assert_eq!(object["damage"][0]["records"]["partition"], 3);
+        assert_eq!(object["partitions"][0]["verdict"], "damaged");
         let lines = remarks(&damaged());
         assert!(lines[0].starts_with("segments/1.seg: bytes 7..9: checksum; partition "), "{lines:?}");
     }

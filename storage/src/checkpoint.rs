@@ -14,6 +14,7 @@ use crate::disk::{Context, Disk, DiskError, File, Mode};
 use crate::journal::JournalId;
 
 mod codec;
+pub(crate) mod dump;
 mod state_file;
 
 pub(crate) use codec::ManifestError;

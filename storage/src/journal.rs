@@ -9,6 +9,8 @@
 //! durable elsewhere and the incarnation has been raised, [`Journal::resume`].
 
 mod block;
+mod chain;
+pub(crate) mod dump;
 mod error;
 mod file;
 mod link;
@@ -16,6 +18,7 @@ mod placement;
 mod quarantine;
 mod replay;
 mod ring;
+mod salvage;
 mod scan;
 mod scratch;
 mod writer;
@@ -23,6 +26,7 @@ mod writer;
 pub use error::{Damage, DamagedPart, JournalError, Proof, ReplayError};
 pub use replay::{Replay, ReplayFrom, Tail};
 pub use ring::{JournalOptions, Prepared};
+pub(crate) use salvage::Hole;
 pub use writer::{Committed, Journal, control_first};
 
 use weir_protocol::units::Incarnation;

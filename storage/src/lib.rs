@@ -5,6 +5,7 @@
 
 mod checkpoint;
 pub mod disk;
+pub mod dump;
 pub mod frame;
 pub mod journal;
 pub mod limits;

@@ -19,12 +19,17 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::disk::DiskError;
 
 mod directory;
+pub(crate) mod dump;
 mod index;
+mod resume;
+mod salvage;
 mod walk;
 mod writer;
 
 pub(crate) use directory::{SegmentFile, rebuild};
 pub(crate) use index::Index;
+pub(crate) use resume::Source;
+pub(crate) use salvage::salvage;
 pub(crate) use walk::{Step, Walk, batch_length, walk_sections};
 pub(crate) use writer::{SegmentPlan, SegmentWriter, WrittenSegment};
 
@@ -150,7 +155,7 @@ const UNFINISHED_INDEX_EXTENSION: &str = "idx.new";
 /// Length of the header page.
 const HEADER_PAGE_BYTES: u64 = crate::disk::BLOCK_BYTES;
 
-const HEADER_MAGIC: [u8; 8] = *b"WEIRSEG1";
+pub(crate) const HEADER_MAGIC: [u8; 8] = *b"WEIRSEG1";
 const TRAILER_MAGIC: [u8; 8] = *b"WEIRSEGE";
 const VERSION: u32 = 1;
 /// Feature bits this version knows; a file with others is not touched.

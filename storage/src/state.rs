@@ -5,6 +5,7 @@
 //! that does not exist, or does no longer, mean nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use weir_protocol::units::{
     Epoch, Offset, PartitionId, PartitionKey, Sequence, Timestamp, TopicId, VirtualShard,
@@ -13,9 +14,11 @@ use weir_protocol::units::{
 use crate::frame::{Frame, TopicDefinition, virtual_shard_of};
 
 mod codec;
+mod given_up;
 mod producers;
 
 pub(crate) use codec::{decode_partitions, decode_topics, encode_partitions, encode_topics};
+pub use given_up::{GIVEN_UP_RANGES_MAX, GivenUp};
 pub use producers::{AppendResult, PRODUCERS_PER_PARTITION_MAX, ProducerWindow, Producers, Verdict};
 
 /// The state of a node.
@@ -40,6 +43,8 @@ pub struct PartitionState {
     pub last_append_time: Timestamp,
     /// What the producers have sent.
     pub producers: Producers,
+    /// Records that an operator gave up. No other record gets their offsets.
+    pub given_up: GivenUp,
 }
 
 /// What a frame changed.
@@ -152,6 +157,13 @@ impl PartitionState {
     /// Gives up the records below an offset, as far as there are any.
     pub fn trim(&mut self, log_start: Offset) {
         self.log_start = self.log_start.max(log_start.min(self.end_offset));
+        self.given_up.trim(self.log_start);
+    }
+
+    /// Gives up records, which may lie behind the end: then it is moved behind them.
+    pub(crate) fn give_up(&mut self, records: Range<Offset>) {
+        self.end_offset = self.end_offset.max(records.end);
+        self.given_up.add(records.start.max(self.log_start)..records.end);
     }
 }
 

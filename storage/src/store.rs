@@ -9,6 +9,7 @@ mod flusher;
 mod merge;
 mod open;
 mod reader;
+mod repair;
 mod retain;
 mod scrub;
 mod shared;
@@ -17,8 +18,9 @@ mod verify;
 pub use flusher::{FlushError, Flushed, Flusher, Maintained, Snapshot, SnapshotError};
 pub use open::{OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict, open};
 pub use reader::{Chunk, ReadError, Reader};
+pub use repair::{AffectedRecords, Finding, Loss, ParseLossError, RepairError, RepairPlan, Repaired, repair};
 pub use scrub::{Scrub, Scrubbed};
-pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyReport, verify};
+pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyReport, verify, verify_and_plan};
 
 /// Sizes that decide how batches are laid out in segments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

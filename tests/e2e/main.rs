@@ -1,6 +1,7 @@
 //! The real binary, black box: what a user sees of a broker, a client and the network between them.
 
 mod crash;
+mod damage;
 mod data;
 mod errors;
 mod faults;

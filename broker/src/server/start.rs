@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -230,6 +231,12 @@ fn prepare(
         options.tls_key.as_deref(),
     )?;
     tracing::info!(report = ?opened.report, elapsed = ?began.elapsed(), "data directory opened");
+    for what in &opened.report.damaged {
+        tracing::error!(what, "a segment is damaged: all that is left of it is served");
+    }
+    for (partition, Range { start, end }) in &opened.report.unreadable {
+        tracing::error!(%partition, from = %start, to = %end, "stored records are damaged");
+    }
     let metrics = Arc::new(Metrics::default());
     let identity = identity(&opened);
     let pin = tls.pin();

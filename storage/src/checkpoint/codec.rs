@@ -206,11 +206,11 @@ impl Header {
     }
 }
 
-const MAGIC: [u8; 8] = *b"WEIRMAN1";
+pub(crate) const MAGIC: [u8; 8] = *b"WEIRMAN1";
 const VERSION: u32 = 1;
 /// Feature bits this version knows; a directory with others is not touched.
 const FEATURES_KNOWN: u64 = 0;
-const HEADER_BYTES: usize = 64;
+pub(super) const HEADER_BYTES: usize = 64;
 const SEGMENT_BYTES: usize = 24;
 const PART_BYTES: usize = 40;
 const PART_TOPICS: u32 = 0xffff;

@@ -174,7 +174,7 @@ fn encode_header(node: &[u8; 16], number: u64, part_count: usize) -> Vec<u8> {
 }
 
 /// Hash of a part, salted with where it belongs.
-fn hash(node: &[u8; 16], number: u64, part: Part, content: &[u8]) -> u64 {
+pub(super) fn hash(node: &[u8; 16], number: u64, part: Part, content: &[u8]) -> u64 {
     let mut salt = [0u8; 28];
     let mut rest = &mut salt[..];
     rest.put_slice(node);
@@ -184,8 +184,8 @@ fn hash(node: &[u8; 16], number: u64, part: Part, content: &[u8]) -> u64 {
 }
 
 const EXTENSION: &str = "state";
-const MAGIC: [u8; 8] = *b"WEIRSTA1";
+pub(crate) const MAGIC: [u8; 8] = *b"WEIRSTA1";
 const VERSION: u32 = 1;
 /// Feature bits this version knows; a file with others in the two latter sets is not read.
 const FEATURES_KNOWN: u64 = 0;
-const HEADER_BYTES: usize = 72;
+pub(super) const HEADER_BYTES: usize = 72;

@@ -15,7 +15,7 @@ use weir_protocol::read::Reader;
 use weir_protocol::units::{Incarnation, JournalPosition};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::Identity;
+use super::{Identity, JournalId};
 use crate::disk::BLOCK_BYTES;
 use crate::frame::FRAME_HEADER_BYTES;
 use crate::limits::JOURNAL_BLOCK_PAYLOAD_BYTES_MAX;
@@ -23,7 +23,7 @@ use crate::limits::JOURNAL_BLOCK_PAYLOAD_BYTES_MAX;
 /// Length of a block's header.
 pub(super) const BLOCK_HEADER_BYTES: usize = 72;
 
-const MAGIC: [u8; 8] = *b"WEIRBLK1";
+pub(crate) const MAGIC: [u8; 8] = *b"WEIRBLK1";
 
 /// Where the hash of the frames stands.
 const PAYLOAD_HASH_AT: usize = 56;
@@ -89,11 +89,14 @@ impl BlockHeader {
         {
             return None;
         }
-        let header = raw.header;
-        let within_limits = header.payload_bytes <= JOURNAL_BLOCK_PAYLOAD_BYTES_MAX
-            && u64::from(header.frame_count) * FRAME_HEADER_BYTES as u64 <= u64::from(header.payload_bytes);
-        let in_order = header.durable_end <= header.follows && header.follows <= header.position;
-        (within_limits && in_order).then_some(header)
+        raw.header.is_sane().then_some(raw.header)
+    }
+
+    /// Whether its numbers are within their limits and in order.
+    fn is_sane(&self) -> bool {
+        let within_limits = self.payload_bytes <= JOURNAL_BLOCK_PAYLOAD_BYTES_MAX
+            && u64::from(self.frame_count) * FRAME_HEADER_BYTES as u64 <= u64::from(self.payload_bytes);
+        within_limits && self.durable_end <= self.follows && self.follows <= self.position
     }
 
     /// As [`BlockHeader::decode`], where the position is known only from the header itself.
@@ -121,6 +124,42 @@ impl BlockHeader {
     /// Whether `payload` is what was written behind this header.
     pub(super) fn matches(&self, payload: &[u8], identity: &Identity) -> bool {
         xxh3_64_with_seed(payload, seed(identity, self.position)) == self.payload_hash
+    }
+}
+
+/// A header as it stands there, whoever wrote it and whenever, for those who only look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inspected {
+    /// What stands there.
+    pub(super) header: BlockHeader,
+    /// Which start of the node it names.
+    pub(super) incarnation: Incarnation,
+    /// Whether its hash is right; `None` if the journal's identity is not known.
+    pub(super) is_right: Option<bool>,
+}
+
+impl Inspected {
+    /// Looks at a page that starts as a block does.
+    pub(super) fn read(page: &[u8], journal: Option<&JournalId>) -> Option<Self> {
+        let Raw { header, incarnation, .. } = Raw::read(page)?;
+        let is_right = journal.map(|journal| {
+            let identity = Identity { journal: *journal, incarnation };
+            BlockHeader::decode(page, &identity, header.position).is_some()
+        });
+        Some(Self { header, incarnation, is_right })
+    }
+
+    /// Whether its numbers are within their limits.
+    pub(super) fn is_sane(&self) -> bool {
+        // Positions are far from the end of 64 bits.
+        self.header.is_sane() && self.header.position.get() <= u64::MAX / 2
+    }
+
+    /// Whether these are the frames that were written behind it.
+    pub(super) fn matches(&self, payload: &[u8], journal: Option<&JournalId>) -> bool {
+        journal.is_some_and(|journal| {
+            self.header.matches(payload, &Identity { journal: *journal, incarnation: self.incarnation })
+        })
     }
 }
 

@@ -26,7 +26,7 @@ use crate::disk::{BLOCK_BYTES, Context, Disk, DiskError, File};
 /// Length of the header page, and of the page that is written.
 pub(super) const HEADER_PAGE_BYTES: u64 = BLOCK_BYTES;
 
-const MAGIC: [u8; 8] = *b"WEIRWAL1";
+pub(crate) const MAGIC: [u8; 8] = *b"WEIRWAL1";
 const VERSION: u32 = 1;
 /// Feature bits this version knows; a file with others in the two latter sets is not touched.
 const FEATURES_KNOWN: u64 = 0;
@@ -119,11 +119,24 @@ pub(super) struct RingFile<F> {
     pub(super) number: u32,
     /// Length of the file.
     pub(super) bytes: u64,
+    /// How much of it is there: less only if it was cut.
+    pub(super) held: u64,
     /// Journal position of the first block.
     pub(super) base: JournalPosition,
 }
 
 impl<F: File> RingFile<F> {
+    /// Reads bytes of the file. What was cut off reads as zeros, in which no block is found.
+    pub(super) fn read(&self, buffer: &mut [u8], byte: u64) -> Result<(), DiskError> {
+        let there = usize::try_from(self.held.saturating_sub(byte)).unwrap_or(usize::MAX).min(buffer.len());
+        let (read, missing) = buffer.split_at_mut(there);
+        missing.fill(0);
+        if read.is_empty() {
+            return Ok(());
+        }
+        self.file.read_exact_at(read, byte).context("read", &self.path)
+    }
+
     /// Which part of the journal the file holds.
     pub(super) fn positions(&self) -> Range<JournalPosition> {
         self.base..self.base.advance(self.capacity())

@@ -12,13 +12,15 @@ use weir_protocol::units::{JournalPosition, VirtualShard};
 use weir_protocol::{DecodeError, Problem};
 
 use super::block::{BLOCK_HEADER_BYTES, BlockHeader};
+use super::chain::{chain, corrupt, find_needed};
 use super::error::{Damage, DamagedPart, Proof, ReplayError};
-use super::file::{self, FileHeader, FoundFile, HEADER_PAGE_BYTES, RingFile};
+use super::file::{self, FileHeader, RingFile};
+use super::salvage::Hole;
 use super::scan::Evidence;
 use super::{Identity, quarantine};
-use crate::disk::{Context, Disk, DiskError, File};
+use crate::disk::{Disk, DiskError};
 use crate::frame::{Frame, FrameSequence, ReadFrame};
-use crate::limits::VIRTUAL_SHARDS;
+use crate::limits::{QUARANTINE_BYTES_MAX, VIRTUAL_SHARDS};
 
 /// From where to replay, and what is known besides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,20 +48,31 @@ pub enum Tail {
 /// A journal that was verified from the checkpoint to its end, and whose frames can now be read.
 #[derive(Debug)]
 pub struct Replay<D: Disk> {
-    disk: D,
+    pub(super) disk: D,
     directory: PathBuf,
-    from: ReplayFrom,
+    pub(super) from: ReplayFrom,
     /// Files from the one with the checkpoint on, in order, without gaps.
-    chain: Vec<RingFile<D::File>>,
+    pub(super) chain: Vec<RingFile<D::File>>,
     /// The good blocks: index of the file in the chain, and header.
-    blocks: Vec<(usize, BlockHeader)>,
+    pub(super) blocks: Vec<(usize, BlockHeader)>,
     /// How many of the blocks have been read.
-    read: usize,
+    pub(super) read: usize,
     /// For each virtual shard, the sequence of its next frame, once it is known.
-    sequences: [Option<FrameSequence>; VIRTUAL_SHARDS as usize],
-    end: JournalPosition,
+    pub(super) sequences: Sequences,
+    /// For each virtual shard, the sequence of its first frame behind the last hole.
+    pub(super) firsts: Sequences,
+    /// The parts of the journal that were given up, each with the number of good blocks before it.
+    pub(super) holes: Vec<Hole>,
+    /// Files whose header page is damaged, and what it said.
+    pub(super) unheaded: Vec<PathBuf>,
+    pub(super) end: JournalPosition,
+    /// Where the block that comes next may say that the one before it ended: at `end`, or in the hole before.
+    pub(super) follows: JournalPosition,
     tail: Tail,
 }
+
+/// A frame sequence for each virtual shard, where it is known.
+pub(super) type Sequences = [Option<FrameSequence>; VIRTUAL_SHARDS as usize];
 
 impl<D: Disk> Replay<D> {
     /// Verifies a journal and finds its end. Changes nothing.
@@ -73,20 +86,28 @@ impl<D: Disk> Replay<D> {
         let (placed, unplaced): (Vec<_>, Vec<_>) = found.into_iter().partition(|file| file.header.is_some());
         find_needed(&unplaced, &from)?;
         let chain = chain(placed, &from, directory)?;
-        let mut replay = Self {
+        let mut replay = Self::over(disk, directory, from, chain);
+        let bad = replay.verify_blocks()?;
+        replay.decide(bad)?;
+        Ok(replay)
+    }
+
+    pub(super) fn over(disk: D, directory: &Path, from: ReplayFrom, chain: Vec<RingFile<D::File>>) -> Self {
+        Self {
             disk,
             directory: directory.to_owned(),
             chain,
             blocks: Vec::new(),
             read: 0,
-            sequences: [None; VIRTUAL_SHARDS as usize],
+            sequences: Sequences::default(),
+            firsts: Sequences::default(),
+            holes: Vec::new(),
+            unheaded: Vec::new(),
             end: from.applied,
+            follows: from.applied,
             tail: Tail::Clean,
             from,
-        };
-        let bad = replay.verify_blocks()?;
-        replay.decide(bad)?;
-        Ok(replay)
+        }
     }
 
     /// What the journal's blocks are salted with.
@@ -127,7 +148,7 @@ impl<D: Disk> Replay<D> {
         };
         let mut payload = vec![0; header.payload_bytes as usize];
         let byte = file.byte(header.position) + BLOCK_HEADER_BYTES as u64;
-        file.file.read_exact_at(&mut payload, byte).context("read", &file.path)?;
+        file.read(&mut payload, byte)?;
         if !header.matches(&payload, &self.from.identity) {
             let error = std::io::Error::other("a second read gave other bytes than the first");
             return Err(DiskError { action: "read", path: file.path.clone(), source: error }.into());
@@ -158,7 +179,10 @@ impl<D: Disk> Replay<D> {
             Tail::Clean => Ok(None),
             Tail::Torn { positions } => {
                 let identity = &self.from.identity;
-                quarantine::copy(&self.disk, quarantine, identity, self.chain.iter(), positions).map(Some)
+                let end = positions.end.min(positions.start.advance(QUARANTINE_BYTES_MAX));
+                let name = quarantine::name(identity, positions.start, "torn");
+                let range = &(positions.start..end);
+                quarantine::copy(&self.disk, (quarantine, &name), self.chain.iter(), range).map(Some)
             }
         }
     }
@@ -173,7 +197,7 @@ impl<D: Disk> Replay<D> {
 
     /// Follows the good blocks from the checkpoint on. Returns the header of the block after them if it is good but
     /// its frames are not.
-    fn verify_blocks(&mut self) -> Result<Option<BlockHeader>, ReplayError> {
+    pub(super) fn verify_blocks(&mut self) -> Result<Option<BlockHeader>, ReplayError> {
         let mut payload = Vec::new();
         while let Some((index, header)) = self.next_header()? {
             let file = self.chain.get(index).expect("headers are found in files of the chain");
@@ -183,12 +207,13 @@ impl<D: Disk> Replay<D> {
             }
             payload.resize(header.payload_bytes as usize, 0);
             let at = byte + BLOCK_HEADER_BYTES as u64;
-            file.file.read_exact_at(&mut payload, at).context("read", &file.path)?;
+            file.read(&mut payload, at)?;
             if !header.matches(&payload, &self.from.identity) {
                 return Ok(Some(header));
             }
-            check_frames(&payload, &header, &file.path, &mut self.sequences)?;
+            check_frames(&payload, &header, &file.path, (&mut self.sequences, &mut self.firsts))?;
             self.end = header.end();
+            self.follows = self.end;
             self.blocks.push((index, header));
         }
         Ok(None)
@@ -203,9 +228,10 @@ impl<D: Disk> Replay<D> {
             if file.end() <= self.end {
                 continue;
             }
-            file.file.read_exact_at(&mut page, file.byte(position)).context("read", &file.path)?;
+            file.read(&mut page, file.byte(position))?;
             let header = BlockHeader::decode(&page, &self.from.identity, position);
-            if let Some(header) = header.filter(|header| header.follows == self.end) {
+            let follows = self.follows..=self.end;
+            if let Some(header) = header.filter(|header| follows.contains(&header.follows)) {
                 return Ok(Some((index, header)));
             }
         }
@@ -214,13 +240,14 @@ impl<D: Disk> Replay<D> {
 
     /// Decides whether what lies behind the last good block is damage or a torn tail. `bad` is the block that follows,
     /// if there is one of which only the frames are damaged.
-    fn decide(&mut self, bad: Option<BlockHeader>) -> Result<(), ReplayError> {
+    pub(super) fn decide(&mut self, bad: Option<BlockHeader>) -> Result<(), ReplayError> {
         let mut evidence = Evidence::none(bad.map_or(self.end, |header| header.position));
         for file in self.chain.iter().filter(|file| file.end() > self.end) {
             evidence.gather(file, self.end, &self.from.identity)?;
         }
         let recorded = Proof::Recorded { durable_end: self.from.proven };
-        let proofs = evidence.proof.into_iter().chain([(self.from.proven, recorded)]);
+        let files = self.proof_of_files();
+        let proofs = evidence.proof.into_iter().chain(files).chain([(self.from.proven, recorded)]);
         let (durable_end, proof) = proofs.max_by_key(|(durable_end, _)| *durable_end).expect("there are two");
         if durable_end > self.end {
             let from = bad.map_or(self.end, |header| header.position);
@@ -252,7 +279,7 @@ fn check_frames(
     payload: &[u8],
     header: &BlockHeader,
     path: &Path,
-    sequences: &mut [Option<FrameSequence>],
+    (sequences, firsts): (&mut Sequences, &mut Sequences),
 ) -> Result<(), ReplayError> {
     let position = header.position;
     let unreadable = |error| ReplayError::Unreadable { path: path.to_owned(), position, error };
@@ -280,6 +307,7 @@ fn check_frames(
             });
         }
         *next = Some(place.sequence.next());
+        firsts.get_mut(shard).expect("as many as sequences").get_or_insert(place.sequence);
     }
     if count != header.frame_count {
         let problem = Problem::Mismatch {
@@ -290,84 +318,4 @@ fn check_frames(
         return Err(unreadable(DecodeError::new(payload.len(), problem)));
     }
     Ok(())
-}
-
-/// The files that hold the journal from the checkpoint on, in order. A file that ends at the checkpoint is one of
-/// them: it is kept until the next one has its place, so that a missing file is always noticed.
-fn chain<F: File>(
-    found: Vec<FoundFile<F>>,
-    from: &ReplayFrom,
-    directory: &Path,
-) -> Result<Vec<RingFile<F>>, ReplayError> {
-    let mut files: Vec<(u64, RingFile<F>)> = Vec::new();
-    let mut linked: Option<(JournalPosition, PathBuf)> = None;
-    for FoundFile { path, number, file, length, header, link } in found {
-        let Some((header, base)) = header.and_then(|header| Some((header, header.base?))) else {
-            continue;
-        };
-        let ring_file = RingFile { path, file, number, bytes: header.bytes, base };
-        if ring_file.end() >= from.applied {
-            // A link that does not go on where the file ends is left over from an earlier round.
-            if let Some(link) = link.filter(|link| link.base == ring_file.end()) {
-                linked = linked.max(Some((link.base, ring_file.path.clone())));
-            }
-            files.push((length, ring_file));
-        }
-    }
-    files.sort_by_key(|(_, file)| file.base);
-    let mut chain: Vec<RingFile<F>> = Vec::new();
-    for (length, file) in files {
-        let proof = Proof::FileHeader { path: file.path.clone() };
-        // The first file may begin before the checkpoint; each other one goes on where the one before ends.
-        let expected = chain.last().map_or(from.applied, RingFile::end);
-        if file.base > expected {
-            let position = expected;
-            return Err(ReplayError::Missing { directory: directory.to_owned(), position, proof });
-        }
-        if file.base < expected && !chain.is_empty() {
-            let positions = file.base..expected;
-            return Err(corrupt(damaged_part(file.path, 0..HEADER_PAGE_BYTES, positions, proof)));
-        }
-        if length < file.bytes && file.end() > from.applied {
-            let positions = file.position(length.max(HEADER_PAGE_BYTES))..file.end();
-            return Err(corrupt(damaged_part(file.path, length..file.bytes, positions, proof)));
-        }
-        chain.push(file);
-    }
-    if let Some((position, path)) = linked
-        && chain.last().is_some_and(|last| last.base < position)
-    {
-        let proof = Proof::Link { path };
-        return Err(ReplayError::Missing { directory: directory.to_owned(), position, proof });
-    }
-    if chain.is_empty() {
-        let proof = Proof::Recorded { durable_end: from.applied.max(from.proven) };
-        let position = from.applied;
-        return Err(ReplayError::Missing { directory: directory.to_owned(), position, proof });
-    }
-    Ok(chain)
-}
-
-/// Looks into files whose headers are damaged: a block of the part that is to be replayed proves that its file is
-/// needed, and that its header had been durable.
-fn find_needed<F: File>(unplaced: &[FoundFile<F>], from: &ReplayFrom) -> Result<(), ReplayError> {
-    for file in unplaced {
-        if let Some((byte, block)) = Evidence::in_unplaced(file, from.applied, &from.identity)? {
-            let path = file.path.clone();
-            let base = block.position.get().saturating_sub(byte - HEADER_PAGE_BYTES);
-            let positions = JournalPosition::new(base)..block.end();
-            let proof =
-                Proof::Block { path: path.clone(), position: block.position, durable_end: block.durable_end };
-            return Err(corrupt(damaged_part(path, 0..HEADER_PAGE_BYTES, positions, proof)));
-        }
-    }
-    Ok(())
-}
-
-fn damaged_part(path: PathBuf, bytes: Range<u64>, positions: Range<JournalPosition>, proof: Proof) -> Damage {
-    Damage { parts: vec![DamagedPart { path, bytes }], positions, proof }
-}
-
-fn corrupt(damage: Damage) -> ReplayError {
-    ReplayError::Corrupt(Box::new(damage))
 }

@@ -157,10 +157,10 @@ impl<D: Disk> Ring<D> {
                 file.set_length(last.bytes).context("extend", &path)?;
             }
             let base = last.base.expect("the last file of a journal has a place");
-            self.live.push_back(RingFile { path, file, number, bytes: last.bytes, base });
+            self.live.push_back(RingFile { path, file, number, bytes: last.bytes, held: last.bytes, base });
         } else {
             let base = JournalPosition::ZERO;
-            self.spare.push_back(RingFile { path, file, number, bytes: length, base });
+            self.spare.push_back(RingFile { path, file, number, bytes: length, held: length, base });
         }
         Ok(())
     }
@@ -284,7 +284,7 @@ impl<D: Disk> Ring<D> {
         let bytes = self.options.file_bytes;
         let path = self.directory.join(file::unfinished_name(number));
         let file = self.disk.create(&path, Mode::Write, bytes).context("make", &path)?;
-        let file = RingFile { path, file, number, bytes, base: JournalPosition::ZERO };
+        let file = RingFile { path, file, number, bytes, held: bytes, base: JournalPosition::ZERO };
         Ok(Unfinished { file, zeroed: 0 })
     }
 

@@ -1,5 +1,6 @@
 //! Looks through what lies behind the last good block for evidence: blocks that say how far the journal was durable.
 
+use std::ops::Range;
 use std::path::Path;
 
 use weir_protocol::units::JournalPosition;
@@ -52,7 +53,8 @@ impl Evidence {
         end: JournalPosition,
         identity: &Identity,
     ) -> Result<(), DiskError> {
-        for_each_page(&file.file, file.byte(end.max(file.base)), file.bytes, |byte, page| {
+        let read = |buffer: &mut [u8], byte| file.read(buffer, byte);
+        for_each_page(read, file.byte(end.max(file.base))..file.bytes, |byte, page| {
             let position = file.position(byte);
             if let Some(header) = BlockHeader::decode(page, identity, position) {
                 self.add(&header, &file.path);
@@ -60,7 +62,6 @@ impl Evidence {
                 self.end = self.end.max(Some(file.end()));
             }
         })
-        .context("read", &file.path)
     }
 
     /// The first block of this journal and incarnation, at or behind `from`, in a file that does not say which part
@@ -72,31 +73,31 @@ impl Evidence {
     ) -> Result<Option<(u64, BlockHeader)>, DiskError> {
         let mut found = None;
         let end = file.length - file.length % BLOCK_BYTES;
-        for_each_page(&file.file, HEADER_PAGE_BYTES, end, |byte, page| {
+        let read =
+            |buffer: &mut [u8], byte| file.file.read_exact_at(buffer, byte).context("read", &file.path);
+        for_each_page(read, HEADER_PAGE_BYTES..end, |byte, page| {
             let header = BlockHeader::decode_anywhere(page, identity);
             if let Some(header) = header.filter(|header| found.is_none() && header.position >= from) {
                 found = Some((byte, header));
             }
-        })
-        .context("read", &file.path)?;
+        })?;
         Ok(found)
     }
 }
 
 /// Shows each page between two bytes of a file.
-fn for_each_page<F: File>(
-    file: &F,
-    from: u64,
-    to: u64,
+fn for_each_page(
+    read_at: impl Fn(&mut [u8], u64) -> Result<(), DiskError>,
+    range: Range<u64>,
     mut each: impl FnMut(u64, &[u8]),
-) -> std::io::Result<()> {
+) -> Result<(), DiskError> {
     let page_bytes = usize::try_from(BLOCK_BYTES).expect("a page fits every memory");
     let mut window = vec![0; WINDOW_BYTES];
-    let mut at = from;
-    while at < to {
-        let left = usize::try_from(to - at).unwrap_or(usize::MAX);
+    let mut at = range.start;
+    while at < range.end {
+        let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
         let (read, _) = window.split_at_mut(left.min(WINDOW_BYTES));
-        file.read_exact_at(read, at)?;
+        read_at(read, at)?;
         for page in read.chunks(page_bytes) {
             each(at, page);
             at += page.len() as u64;

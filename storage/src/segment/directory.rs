@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::BufMut;
 use weir_protocol::DecodeError;
+use weir_protocol::batch::StoredBatch;
 use weir_protocol::read::Reader;
 use weir_protocol::units::{Epoch, PartitionId, PartitionKey, SegmentId, Timestamp, TopicId};
 
@@ -89,7 +90,7 @@ fn seal(bytes: &mut [u8], identity: &SegmentIdentity) {
 }
 
 /// Whether the last eight bytes are the hash of those before.
-fn is_sealed(bytes: &[u8], identity: &SegmentIdentity) -> bool {
+pub(super) fn is_sealed(bytes: &[u8], identity: &SegmentIdentity) -> bool {
     let Some((covered, hash)) = bytes.split_last_chunk::<8>() else {
         return false;
     };
@@ -129,6 +130,11 @@ impl<F: File> SegmentFile<F> {
             return Err(self.damaged("length", length.min(bytes)..length.max(bytes)));
         }
         self.check_header()?;
+        self.runs_by_trailer(length, directory_hash)
+    }
+
+    /// Reads and verifies the run directory of a file of this length, whatever stands in its header.
+    fn runs_by_trailer(&self, length: u64, directory_hash: u64) -> Result<Vec<Run>, SegmentError> {
         let trailer_at = length - TRAILER_BYTES as u64;
         let mut trailer = [0; TRAILER_BYTES];
         self.read(&mut trailer, trailer_at)?;
@@ -141,7 +147,13 @@ impl<F: File> SegmentFile<F> {
         if directory_end.is_none_or(|end| end > trailer_at) {
             return Err(self.damaged("trailer", trailer_at..length));
         }
-        let range = parsed.directory_position..parsed.directory_position + directory_bytes;
+        self.directory(&parsed, directory_hash)
+    }
+
+    /// Reads the run directory that a trailer names, if it has the hash that both say.
+    pub(super) fn directory(&self, parsed: &Trailer, directory_hash: u64) -> Result<Vec<Run>, SegmentError> {
+        let directory_bytes = u64::from(parsed.run_count) * RUN_BYTES as u64;
+        let range = parsed.directory_position..parsed.directory_position.saturating_add(directory_bytes);
         let mut directory = vec![0; usize::try_from(directory_bytes).expect("it lies within a file of runs")];
         self.read(&mut directory, range.start)?;
         let hash = self.identity.hash(&directory);
@@ -206,15 +218,15 @@ impl Header {
     }
 }
 
-struct Trailer {
-    run_count: u32,
-    directory_position: u64,
-    directory_hash: u64,
+pub(super) struct Trailer {
+    pub(super) run_count: u32,
+    pub(super) directory_position: u64,
+    pub(super) directory_hash: u64,
     segment: SegmentId,
 }
 
 impl Trailer {
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         reader.u64()?;
         reader.u32()?;
@@ -261,42 +273,58 @@ fn decode_run(reader: &mut Reader<'_>) -> Result<Run, DecodeError> {
     Ok(run)
 }
 
-/// Makes the run directory again from the batches, for a file whose directory is damaged: the result is right if and
-/// only if it has the hash that the checkpoint recorded.
+/// The run directory of a file in which something else is damaged; or else makes it again from the batches. The result is
+/// right if and only if it has the hash that the checkpoint recorded.
 pub(crate) fn rebuild<F: File>(
     segment: &SegmentFile<F>,
     bytes: u64,
     directory_hash: u64,
 ) -> Result<Option<Vec<Run>>, SegmentError> {
     let length = segment.file.length().context("read the length of", &segment.path)?;
+    if length == bytes && length >= HEADER_PAGE_BYTES + TRAILER_BYTES as u64 {
+        match segment.runs_by_trailer(length, directory_hash) {
+            Ok(runs) => return Ok(Some(runs)),
+            Err(SegmentError::Disk(error)) => return Err(error.into()),
+            Err(SegmentError::Damaged { .. } | SegmentError::NewerFormat { .. }) => {}
+        }
+    }
     let mut runs: Vec<Run> = Vec::new();
     let mut walk = Walk::new(segment, HEADER_PAGE_BYTES..length.min(bytes));
     // What follows the last batch is the directory itself, which is no batch.
     while let Step::Batch { batch, position } = walk.step()? {
-        let header = batch.producer.header();
-        let length = batch.length() as u64;
-        let time = batch.section.append_time;
-        match runs.last_mut() {
-            Some(run) if run.partition == header.partition && run.end_offset == batch.base_offset() => {
-                run.epoch = batch.section.partition_epoch;
-                run.end_offset = batch.end_offset();
-                run.bytes += length;
-                run.record_count += u64::from(header.record_count);
-                run.last_append_time = time;
-            }
-            Some(_) | None => runs.push(Run {
-                partition: header.partition,
-                epoch: batch.section.partition_epoch,
-                base_offset: batch.base_offset(),
-                end_offset: batch.end_offset(),
-                position,
-                bytes: length,
-                record_count: u64::from(header.record_count),
-                first_append_time: time,
-                last_append_time: time,
-            }),
-        }
+        take_note(&mut runs, &batch, position);
     }
     let same = segment.identity.hash(&encode_runs(&runs)) == directory_hash;
     Ok(same.then_some(runs))
+}
+
+/// Adds a batch to the last run, if it follows there, or begins a new one.
+pub(super) fn take_note(runs: &mut Vec<Run>, batch: &StoredBatch, position: u64) {
+    let header = batch.producer.header();
+    let length = batch.length() as u64;
+    let time = batch.section.append_time;
+    match runs.last_mut() {
+        Some(run)
+            if run.partition == header.partition
+                && run.end_offset == batch.base_offset()
+                && run.range().end == position =>
+        {
+            run.epoch = batch.section.partition_epoch;
+            run.end_offset = batch.end_offset();
+            run.bytes += length;
+            run.record_count += u64::from(header.record_count);
+            run.last_append_time = time;
+        }
+        Some(_) | None => runs.push(Run {
+            partition: header.partition,
+            epoch: batch.section.partition_epoch,
+            base_offset: batch.base_offset(),
+            end_offset: batch.end_offset(),
+            position,
+            bytes: length,
+            record_count: u64::from(header.record_count),
+            first_append_time: time,
+            last_append_time: time,
+        }),
+    }
 }

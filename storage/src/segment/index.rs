@@ -24,6 +24,7 @@ use super::{
     INDEX_INTERVAL_BYTES, Run, SegmentError, SegmentFile, SegmentIdentity, index_name, unfinished_index_name,
 };
 use crate::disk::{Context, Disk, DiskError, File, Mode};
+use crate::dump::{DumpError, Item, Sink};
 
 /// Where a batch stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -171,6 +172,12 @@ impl<M: Deref<Target = [u8]>> Index<M> {
         if index < entries.end { self.entry(index) } else { None }
     }
 
+    /// The first entry of any run behind a position.
+    pub(crate) fn after_position_anywhere(&self, position: u64) -> Option<IndexEntry> {
+        let index = self.partition_point(0..self.entry_count, |entry| entry.position <= position);
+        if index < self.entry_count { self.entry(index) } else { None }
+    }
+
     fn last_where(&self, run: u32, holds: impl Fn(&IndexEntry) -> bool) -> Option<IndexEntry> {
         let entries = self.entries_of(run);
         let index = self.partition_point(entries.clone(), holds);
@@ -248,6 +255,47 @@ fn verify(bytes: &[u8], identity: &SegmentIdentity, directory_hash: u64) -> Opti
     (is_this && whole).then_some((runs, entries))
 }
 
+/// Shows an index as it stands there. Without the segment's identity its hashes cannot be checked.
+pub(super) fn show(
+    bytes: &[u8],
+    identity: Option<&SegmentIdentity>,
+    sink: &mut Sink<'_>,
+) -> Result<(), DumpError> {
+    let item = Item::new(0, "index", 0..bytes.len().min(HEADER_BYTES) as u64);
+    let mut reader = Reader::new(bytes.get(12..HEADER_BYTES).unwrap_or(&[]));
+    let (Ok(runs), Ok(entries), Ok(_), Ok(segment), Ok(directory_hash)) =
+        (reader.u32(), reader.u32(), reader.u32(), reader.u64(), reader.u64())
+    else {
+        return sink.put(item.damaged("shorter than its header"));
+    };
+    let mut item = item.number("segment", segment).number("runs", runs).number("entries", entries);
+    item = match identity {
+        Some(identity) => item.unless(
+            verify(bytes, identity, directory_hash).is_some(),
+            "its hashes are wrong; it will be made again",
+        ),
+        None => item.text("unchecked", "the salt of its hashes is in the segment, which is not here"),
+    };
+    sink.put(item)?;
+    let first = (HEADER_BYTES + runs as usize * 4).min(bytes.len());
+    for number in 0..entries as usize {
+        let at = first + number * ENTRY_BYTES;
+        let Some(entry) = bytes.get(at..at + ENTRY_BYTES) else {
+            let rest = at as u64..bytes.len() as u64;
+            return sink.put(Item::new(1, "entry", rest).damaged("the file ends before its last entry"));
+        };
+        let item = Item::new(1, "entry", at as u64..(at + ENTRY_BYTES) as u64);
+        sink.put(match decode_entry(&mut Reader::new(entry)) {
+            Ok(entry) => item
+                .number("base_offset", entry.base_offset.get())
+                .moment("append_time", entry.append_time)
+                .number("position", entry.position),
+            Err(error) => item.damaged(error),
+        })?;
+    }
+    Ok(())
+}
+
 /// Collects the entries from the segment itself. Stops a run where it is damaged.
 fn build<F: File>(segment: &SegmentFile<F>, runs: &[Run]) -> Result<IndexBuilder, SegmentError> {
     let mut builder = IndexBuilder::default();
@@ -288,7 +336,7 @@ fn count(count: usize) -> u32 {
     u32::try_from(count).expect("entries of one segment are limited to 32 bits")
 }
 
-const MAGIC: [u8; 8] = *b"WEIRIDX1";
+pub(crate) const MAGIC: [u8; 8] = *b"WEIRIDX1";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 24;

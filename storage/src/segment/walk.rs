@@ -102,6 +102,11 @@ impl<'a, F: File> Walk<'a, F> {
         }
     }
 
+    /// Where the next batch should start.
+    pub(crate) const fn position(&self) -> u64 {
+        self.range.start
+    }
+
     /// Goes on at a later position.
     pub(crate) fn skip_to(&mut self, position: u64) {
         assert!(position >= self.range.start, "a walk goes forward");

@@ -4,12 +4,13 @@
 //! topics     = count u32 , topic definitions
 //! partitions = count u32 , partitions
 //! partition  = length u32 , topic id (16) , partition u32 , epoch u32 , log start u64 , end offset u64 ,
-//!              last append time i64 , producer count u32 , producers
+//!              last append time i64 , producer count u32 , producers , given up
 //! producer   = id u64 , epoch u32 , result count u32 , next sequence u64 , last offset u64 , results
 //! result     = base offset u64 , append time i64 , record count u32
+//! given up   = nothing, or: count u32 , ranges: from u64 , to u64
 //! ```
 //!
-//! A partition's length covers what follows it, so that later versions may add fields behind the producers.
+//! A partition's length covers what follows it, so that later versions may add fields at its end.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,7 +21,10 @@ use weir_protocol::units::{Epoch, PartitionId, PartitionKey, ProducerId, Timesta
 use weir_protocol::write::Write;
 use weir_protocol::{DecodeError, Problem};
 
-use super::{AppendResult, PRODUCERS_PER_PARTITION_MAX, PartitionState, ProducerWindow, Producers};
+use super::{
+    AppendResult, GIVEN_UP_RANGES_MAX, GivenUp, PRODUCERS_PER_PARTITION_MAX, PartitionState, ProducerWindow,
+    Producers,
+};
 use crate::frame::TopicDefinition;
 
 /// Writes topics.
@@ -103,6 +107,14 @@ fn encode_partition(partition: PartitionKey, state: &PartitionState, out: &mut V
             out.put_u32_le(result.record_count);
         }
     }
+    let given_up = state.given_up.ranges();
+    if !given_up.is_empty() {
+        out.put_count(given_up.len());
+        for range in given_up {
+            out.put_u64_le(range.start.get());
+            out.put_u64_le(range.end.get());
+        }
+    }
 }
 
 fn decode_partition(fields: &mut Reader<'_>) -> Result<(PartitionKey, PartitionState), DecodeError> {
@@ -118,7 +130,18 @@ fn decode_partition(fields: &mut Reader<'_>) -> Result<(PartitionKey, PartitionS
     }
     let last_append_time = Timestamp::from_micros(fields.i64()?);
     let producers = decode_producers(fields)?;
-    Ok((partition, PartitionState { epoch, log_start, end_offset, last_append_time, producers }))
+    let given_up = if fields.remaining() > 0 { decode_given_up(fields)? } else { GivenUp::default() };
+    let state = PartitionState { epoch, log_start, end_offset, last_append_time, producers, given_up };
+    Ok((partition, state))
+}
+
+fn decode_given_up(fields: &mut Reader<'_>) -> Result<GivenUp, DecodeError> {
+    let mut given_up = GivenUp::default();
+    for _ in 0..bounded_count(fields, "given up count", 16, GIVEN_UP_RANGES_MAX)? {
+        let from = fields.offset()?;
+        given_up.add(from..fields.offset()?);
+    }
+    Ok(given_up)
 }
 
 fn decode_producers(fields: &mut Reader<'_>) -> Result<Producers, DecodeError> {

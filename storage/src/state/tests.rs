@@ -147,6 +147,30 @@ fn partitions_have_golden_bytes() {
     assert_eq!(decode_partitions(&bytes).unwrap(), state.partitions);
 }
 
+#[test]
+fn what_was_given_up_stands_behind_the_producers() {
+    let mut state = NodeState::default();
+    state.apply(&Frame::Topic(samples::topic(1)));
+    state.apply(&samples::append(1, 0, b"x"));
+    let encode = |state: &NodeState| {
+        let mut bytes = Vec::new();
+        encode_partitions(state.partitions.iter().map(|(key, state)| (*key, state)), &mut bytes);
+        bytes
+    };
+    let without = encode(&state);
+    let (key, partition) = state.partitions.iter_mut().next().unwrap();
+    let key = *key;
+    partition.give_up(Offset::new(1)..Offset::new(7));
+
+    let bytes = encode(&state);
+
+    let golden = "01000000010000000000000007000000000000 00".replace(' ', "");
+    assert!(hex(&bytes).ends_with(&golden), "{}", hex(&bytes));
+    assert_eq!(bytes.len(), without.len() + 20);
+    assert_eq!(decode_partitions(&bytes).unwrap(), state.partitions);
+    assert_eq!(state.partitions[&key].end_offset, Offset::new(7), "no other record gets these offsets");
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,15 +1,19 @@
 //! Which batches stand where: for each partition its extents, in the order of their offsets.
 //!
-//! Invariant: the extents of a partition follow each other without gaps or overlaps, from at or before its log start
-//! up to its flushed end.
+//! Invariant: the extents of a partition follow each other without overlaps, from at or before its log start up to its
+//! flushed end. Between them is a gap only where a file is missing or damaged, or where an operator gave records up.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use weir_protocol::units::{Offset, PartitionKey, SegmentId, Timestamp};
 
 use crate::checkpoint::SegmentFacts;
 use crate::segment::Run;
+use crate::state::GivenUp;
+
+/// Stands for the number of a run that was found without a run directory: no index knows it.
+pub(crate) const SALVAGED_RUN: usize = u32::MAX as usize;
 
 /// A run that counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,6 +65,8 @@ pub(crate) struct PartitionLog {
     pub(crate) extents: VecDeque<Extent>,
     /// Length of all extents.
     pub(crate) bytes: u64,
+    /// Records that an operator gave up while the broker was not running.
+    pub(crate) given_up: GivenUp,
 }
 
 /// All partitions.
@@ -80,12 +86,17 @@ pub(crate) enum Absent {
         /// All below is in segments.
         end: Offset,
     },
+    /// It should be in segments, and is in none that can be read.
+    Lost {
+        /// The next offset that may be there.
+        to: Offset,
+    },
     /// It is not in segments yet.
     NotFlushed,
 }
 
 impl Catalog {
-    /// The extent that holds an offset, or the first one behind it.
+    /// The extent that holds an offset.
     pub(crate) fn at_offset(&self, partition: PartitionKey, offset: Offset) -> Result<Extent, Absent> {
         let Some(log) = self.partitions.get(&partition) else {
             return Err(Absent::NotFlushed);
@@ -94,7 +105,12 @@ impl Catalog {
             return Err(Absent::BelowStart { start: log.log_start, end: log.flushed_end });
         }
         let index = log.extents.partition_point(|extent| extent.end_offset <= offset);
-        log.extents.get(index).copied().ok_or(Absent::NotFlushed)
+        match log.extents.get(index) {
+            Some(extent) if extent.base_offset <= offset => Ok(*extent),
+            Some(extent) => Err(Absent::Lost { to: extent.base_offset }),
+            None if offset < log.flushed_end => Err(Absent::Lost { to: log.flushed_end }),
+            None => Err(Absent::NotFlushed),
+        }
     }
 
     /// The first extent with a batch that was appended at or after a moment.
@@ -159,6 +175,11 @@ impl Catalog {
         removed
     }
 
+    /// Takes note of what of a partition was given up.
+    pub(crate) fn set_given_up(&mut self, partition: PartitionKey, given_up: GivenUp) {
+        self.partitions.entry(partition).or_default().given_up = given_up;
+    }
+
     /// Forgets a partition and returns its extents.
     pub(crate) fn remove_partition(&mut self, partition: PartitionKey) -> Vec<Extent> {
         self.partitions.remove(&partition).map_or_else(Vec::new, |log| log.extents.into())
@@ -188,23 +209,27 @@ impl Catalog {
         taken
     }
 
-    /// The first partition whose extents do not fill the offsets between its bounds, and where.
-    pub(crate) fn find_gap(&self) -> Option<(PartitionKey, Offset)> {
-        self.partitions.iter().find_map(|(partition, log)| Some((*partition, log.find_gap()?)))
+    /// Where the gap begins that ends at an offset.
+    pub(crate) fn gap_before(&self, partition: PartitionKey, offset: Offset) -> Option<Offset> {
+        let gaps = self.partitions.get(&partition)?.gaps();
+        gaps.into_iter().find(|gap| gap.end == offset).map(|gap| gap.start)
     }
 }
 
 impl PartitionLog {
-    fn find_gap(&self) -> Option<Offset> {
+    /// Records that should be in segments and are in none, in order.
+    pub(crate) fn gaps(&self) -> Vec<Range<Offset>> {
         let mut expected = self.log_start;
-        for (index, extent) in self.extents.iter().enumerate() {
-            let follows =
-                if index == 0 { extent.base_offset <= expected } else { extent.base_offset == expected };
-            if !follows {
-                return Some(expected);
+        let mut gaps = Vec::new();
+        for extent in &self.extents {
+            if extent.base_offset > expected {
+                gaps.push(expected..extent.base_offset);
             }
-            expected = extent.end_offset;
+            expected = expected.max(extent.end_offset);
         }
-        (expected != self.flushed_end).then_some(expected)
+        if expected < self.flushed_end {
+            gaps.push(expected..self.flushed_end);
+        }
+        gaps
     }
 }

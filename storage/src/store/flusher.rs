@@ -1,11 +1,13 @@
 //! The flusher: moves what the journal made durable to segments and checkpoints, and keeps them in shape.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use weir_protocol::units::{Incarnation, JournalPosition, Offset, PartitionKey, SegmentId, Timestamp};
 
 use super::checkpointer::{Change, Checkpointer};
 use super::merge::{self, Merge, MergeStep};
+use super::open::OpenError;
 use super::{SegmentOptions, retain};
 use crate::disk::{Disk, DiskError};
 use crate::frame::Frame;
@@ -207,6 +209,21 @@ impl<D: Disk> Flusher<D> {
         }
         self.accepted_bytes = 0;
         self.stage.applied = self.accepted_end;
+        Ok(())
+    }
+
+    /// Gives up records, behind all frames that were accepted.
+    pub(super) fn give_up(
+        &mut self,
+        partition: PartitionKey,
+        records: Range<Offset>,
+        now: Timestamp,
+    ) -> Result<(), OpenError> {
+        self.apply()?;
+        // What comes before and what comes behind do not follow each other: they make two runs, in two segments.
+        self.write_staged(now)?;
+        self.state.partitions.entry(partition).or_default().give_up(records);
+        self.stage.touch(partition);
         Ok(())
     }
 

@@ -4,11 +4,12 @@
 //! says is written to segments at once, and both slots then say that the journal goes on under the next incarnation.
 //! Until the journal has been verified, nothing is changed.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
-use weir_protocol::units::{Incarnation, JournalPosition, SegmentId, Timestamp};
+use weir_protocol::units::{Incarnation, JournalPosition, Offset, PartitionKey, SegmentId, Timestamp};
 
 use super::catalog::Catalog;
 use super::checkpointer::Checkpointer;
@@ -21,12 +22,15 @@ use crate::disk::{Context, Disk, DiskError};
 use crate::journal::{Identity, Journal, JournalId, JournalOptions};
 use crate::state::NodeState;
 
+mod checkpoint;
+pub(super) mod directories;
 mod error;
 pub(super) mod leftovers;
 mod recover;
 
+pub(super) use checkpoint::{Checkpoint, unreadable};
 pub use error::OpenError;
-pub(super) use recover::{build_catalog, load_state};
+pub(super) use recover::{Recovery, load_state};
 
 /// How a data directory is used.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -71,6 +75,10 @@ pub struct RecoveryReport {
     pub quarantined: Option<PathBuf>,
     /// Damage that could be made good, in words.
     pub repaired: Vec<String>,
+    /// Segments that are missing or damaged beyond repair, in words.
+    pub damaged: Vec<String>,
+    /// Records that cannot be read, because their segment is missing or damaged. All others are served.
+    pub unreadable: Vec<(PartitionKey, Range<Offset>)>,
     /// Files of a flush or merge that did not come to its end, which were removed.
     pub leftovers_removed: Vec<PathBuf>,
     /// Files that do not belong here. They were left alone.
@@ -125,20 +133,41 @@ pub fn open<D: Disk>(
         .then(|| "one manifest was damaged; the other one is whole".to_owned())
         .into_iter()
         .collect();
+    manifests.retain(|manifest| manifest.born);
+    let checkpoint = choose(&disk, &paths, &manifests, &mut repaired)?;
+    let recovery = Recovery { disk, paths, options, now };
+    Ok(recovery.run(checkpoint, &found)?.into_opened(lock, repaired))
+}
+
+/// The checkpoint that can read most: the newest one, unless something only that one names is damaged. Each is whole by
+/// itself, and the journal still has all behind the older one.
+pub(super) fn choose<'a, D: Disk>(
+    disk: &D,
+    paths: &Paths,
+    manifests: &[&'a Manifest],
+    repaired: &mut Vec<String>,
+) -> Result<Checkpoint<'a>, OpenError> {
+    let mut best: Option<Checkpoint<'_>> = None;
     let mut first_error = None;
-    for manifest in manifests.into_iter().filter(|manifest| manifest.born) {
-        let recovery = recover::Recovery { disk: disk.clone(), paths: paths.clone(), options, now };
-        match recovery.run(manifest, &found, &mut repaired) {
-            Ok(recovered) => return Ok(recovered.into_opened(lock, repaired)),
+    for manifest in manifests {
+        match Checkpoint::read(disk, paths, manifest) {
+            Ok(found) if best.as_ref().is_none_or(|best| found.lost() < best.lost()) => {
+                if let Some(newer) = best.replace(found) {
+                    repaired.push(format!("the newest checkpoint cannot be used: {}", newer.trouble()));
+                }
+            }
+            Ok(_) => {}
             Err(error) if error.concerns_checkpoint() => {
-                // The older checkpoint is whole by itself, and the journal still has all behind it.
                 repaired.push(format!("the newest checkpoint cannot be used: {error}"));
                 first_error.get_or_insert(error);
             }
             Err(error) => return Err(first_error.unwrap_or(error)),
         }
+        if best.as_ref().is_some_and(|best| best.lost() == 0) {
+            break;
+        }
     }
-    Err(first_error.expect("there was a manifest, and it could not be used"))
+    best.ok_or_else(|| first_error.expect("there was a manifest, and it could not be used"))
 }
 
 /// What stands in the two slots.

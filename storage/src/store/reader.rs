@@ -107,6 +107,7 @@ impl<D: Disk> Reader<D> {
         for _ in 0..LOOKUPS_MAX {
             let extent = self.shared.catalog().at_offset(partition, from).map_err(|absent| match absent {
                 Absent::BelowStart { start, end } => ReadError::OutOfRange { start, end },
+                Absent::Lost { to } => ReadError::Corrupt { from, to },
                 Absent::NotFlushed => ReadError::NotFlushed,
             })?;
             if let Some(segment) = self.shared.open(&extent)? {
@@ -118,7 +119,8 @@ impl<D: Disk> Reader<D> {
     }
 
     /// Offset of the first record in segments that was appended at or after a moment, and is still kept. `None` if
-    /// there is none: it may be in the journal.
+    /// there is none: it may be in the journal. Where records right before it cannot be read, the first of those: who
+    /// reads from there on is told.
     ///
     /// # Errors
     /// [`ReadError::Corrupt`], [`ReadError::Disk`].
@@ -129,11 +131,13 @@ impl<D: Disk> Reader<D> {
     ) -> Result<Option<Offset>, ReadError> {
         for _ in 0..LOOKUPS_MAX {
             let Some(extent) = self.shared.catalog().at_time(partition, time) else {
-                return Ok(None);
+                let end = self.flushed_end(partition);
+                return Ok(self.shared.catalog().gap_before(partition, end));
             };
             if let Some(segment) = self.shared.open(&extent)? {
-                let found = Self::time_in_extent(&segment, &extent, time)?;
-                return Ok(Some(found.max(self.log_start(partition))));
+                let found = Self::time_in_extent(&segment, &extent, time)?.max(self.log_start(partition));
+                let gap = self.shared.catalog().gap_before(partition, found);
+                return Ok(Some(gap.unwrap_or(found)));
             }
         }
         Err(ReadError::NotFlushed)

@@ -9,7 +9,7 @@ use weir_protocol::units::SegmentId;
 
 use super::shared::Shared;
 use super::verify::DamagedRange;
-use super::verify::source::{RunCheck, Source, damaged_batches};
+use super::verify::source::{Standing, damaged_batches, open};
 use crate::checkpoint::SegmentFacts;
 use crate::disk::{Context, Disk, DiskError, File};
 use crate::segment::SegmentError;
@@ -83,19 +83,19 @@ impl<D: Disk> Scrub<D> {
         damage: &mut Vec<DamagedRange>,
     ) -> Result<ControlFlow<()>, SegmentError> {
         let (disk, directory) = self.shared.place();
-        let Some((source, runs)) =
-            Source::open(disk, directory, self.shared.identity(segment), facts, damage)?
-        else {
+        let Some(opened) = open(disk, directory, self.shared.identity(segment), facts, damage)? else {
             return Ok(ControlFlow::Continue(()));
         };
-        let file = &source.file;
+        let file = &opened.source.file;
         file.file.drop_cache().context("drop the cache of", &file.path)?;
-        for (number, run) in runs.iter().enumerate() {
-            let mut check = RunCheck::new(&source, number, run);
+        for (run, mut check) in opened.checks() {
             while let Some(checked) = check.step()? {
                 if let Some(bad) = checked.damage {
-                    let log_start = self.shared.catalog().partition(run.partition).map(|log| log.log_start);
-                    damage.push(damaged_batches(&file.path, run, bad, log_start));
+                    let catalog = self.shared.catalog();
+                    let standing = catalog
+                        .partition(run.partition)
+                        .map(|log| Standing { log_start: log.log_start, given_up: &log.given_up });
+                    damage.push(damaged_batches(&file.path, run, bad, standing));
                 }
                 if pace(checked.length).is_break() {
                     return Ok(ControlFlow::Break(()));

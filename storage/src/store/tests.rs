@@ -10,11 +10,14 @@ use crate::frame::Frame;
 use crate::journal::{JournalOptions, Prepared};
 
 mod damage;
+mod dump;
 mod faults;
 mod golden;
+mod lost_segments;
 mod model;
 mod outside;
 mod random;
+mod repair;
 mod sample;
 mod scenario;
 mod scrub;

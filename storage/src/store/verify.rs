@@ -5,18 +5,20 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
-use weir_protocol::units::{Incarnation, Offset, PartitionKey, SegmentId};
+use weir_protocol::units::{Incarnation, Offset, PartitionKey};
 
-use super::catalog::Catalog;
-use super::open::{OpenError, build_catalog, leftovers, load_state, read_slots, refuse_if_used};
+use super::open::directories::Directories;
+use super::open::{Checkpoint, OpenError, leftovers, read_slots, refuse_if_used, unreadable};
 use crate::checkpoint::{Found, Manifest, Paths, Slots};
 use crate::disk::{Context, Disk};
 use crate::journal::{Identity, Replay, ReplayError, ReplayFrom, Tail};
-use crate::segment::Run;
 use crate::state::NodeState;
 
+mod planned;
 mod segments;
 pub(super) mod source;
+
+pub use planned::verify_and_plan;
 
 /// How far a verification is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,8 +63,12 @@ pub struct PartitionVerdict {
     pub end_offset: Offset,
     /// Bytes in segments.
     pub bytes: u64,
-    /// Records that cannot be read, in order.
+    /// Records that cannot be read, in order. Those that were given up are not among them.
     pub damaged: Vec<Range<Offset>>,
+    /// Records that may be lost with a damaged part of the journal: the most that can be.
+    pub doubtful: Vec<Range<Offset>>,
+    /// Records that an operator gave up, in order.
+    pub given_up: Vec<Range<Offset>>,
 }
 
 /// Something that is damaged.
@@ -97,28 +103,36 @@ pub fn verify<D: Disk>(
     directory: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<VerifyReport, OpenError> {
-    let paths = Paths::new(directory);
     let _lock = lock(disk, directory)?;
-    let found = read_slots(disk, &paths)?;
+    verify_locked(disk, &Paths::new(directory), progress)
+}
+
+/// Verifies a data directory that the caller has locked, where it can be.
+pub(super) fn verify_locked<D: Disk>(
+    disk: &D,
+    paths: &Paths,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<VerifyReport, OpenError> {
+    let found = read_slots(disk, paths)?;
     let mut report = VerifyReport::default();
-    note_slots(&paths, &found, &mut report);
-    let Some((manifest, state)) = choose(disk, &paths, &found, &mut report)? else {
-        refuse_if_used(disk, &paths)?;
-        return Err(OpenError::Empty { directory: directory.to_owned() });
+    note_slots(paths, &found, &mut report);
+    let Some(Checkpoint { manifest, state, .. }) = choose(disk, paths, &found, &mut report)? else {
+        refuse_if_used(disk, paths)?;
+        return Err(OpenError::Empty { directory: paths.root.clone() });
     };
     report.node = Uuid::from_bytes(manifest.node);
     report.incarnation = manifest.incarnation;
     let slots = Slots::new(disk.clone(), paths.clone(), &found);
-    report.unknown_files = leftovers::find(disk, &paths, manifest, &slots)?.unknown;
-    let mut verifier = segments::Verifier::new(disk, &paths, manifest, &state, progress);
-    let segments = verifier.run(&mut report)?;
-    judge(&state, manifest, &segments, &mut report);
-    verify_journal(disk, &paths, manifest, state, &mut report)?;
+    report.unknown_files = leftovers::find(disk, paths, manifest, &slots)?.unknown;
+    let mut verifier = segments::Verifier::new(disk, paths, manifest, &state, progress);
+    let directories = verifier.run(&mut report)?;
+    judge(&state, manifest, &directories, &mut report);
+    verify_journal(disk, paths, manifest, state, &mut report)?;
     Ok(report)
 }
 
 /// Keeps brokers out, where the file system lets us.
-fn lock<D: Disk>(disk: &D, directory: &Path) -> Result<Option<D::Lock>, OpenError> {
+pub(super) fn lock<D: Disk>(disk: &D, directory: &Path) -> Result<Option<D::Lock>, OpenError> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     match disk.lock(directory) {
         Ok(Some(lock)) => Ok(Some(lock)),
@@ -146,52 +160,62 @@ fn note_slots(paths: &Paths, found: &[Found; 2], report: &mut VerifyReport) {
     }
 }
 
-/// The newest manifest whose state can be read.
+/// The checkpoint that a start would use.
 fn choose<'a, D: Disk>(
     disk: &D,
     paths: &Paths,
     found: &'a [Found; 2],
     report: &mut VerifyReport,
-) -> Result<Option<(&'a Manifest, NodeState)>, OpenError> {
+) -> Result<Option<Checkpoint<'a>>, OpenError> {
     let mut manifests: Vec<_> = found.iter().filter_map(Found::manifest).collect();
     manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.generation));
-    let count = manifests.len();
-    for (index, manifest) in manifests.into_iter().enumerate() {
-        match load_state(disk, paths, manifest) {
-            Ok(state) => return Ok(Some((manifest, state))),
-            Err(OpenError::Damaged { path, what }) => report.damage.push(DamagedRange {
-                path,
-                bytes: 0..0,
-                what: what.clone(),
-                records: None,
-                is_harmless: index + 1 < count,
-            }),
+    let mut usable: Vec<Checkpoint<'_>> = Vec::new();
+    let mut damaged = Vec::new();
+    for manifest in manifests {
+        match Checkpoint::read(disk, paths, manifest) {
+            Ok(checkpoint) => usable.push(checkpoint),
+            Err(OpenError::Damaged { path, what }) => damaged.push((path, what)),
             Err(error) => return Err(error),
         }
     }
-    match report.damage.iter().find(|damage| !damage.is_harmless) {
-        Some(damage) => Err(OpenError::Damaged { path: damage.path.clone(), what: damage.what.clone() }),
-        None => Ok(None),
+    let best = usable.into_iter().min_by_key(Checkpoint::lost);
+    if best.is_none()
+        && let Some((path, what)) = damaged.pop()
+    {
+        return Err(OpenError::Damaged { path, what });
     }
+    report.damage.extend(damaged.into_iter().map(|(path, what)| DamagedRange {
+        path,
+        bytes: 0..0,
+        what,
+        records: None,
+        is_harmless: true,
+    }));
+    Ok(best)
 }
 
 /// Works out what the damage means for each partition.
-fn judge(
-    state: &NodeState,
-    manifest: &Manifest,
-    segments: &[(SegmentId, Vec<Run>)],
-    report: &mut VerifyReport,
-) {
-    let catalog = build_catalog(state, manifest, segments);
+fn judge(state: &NodeState, manifest: &Manifest, directories: &Directories, report: &mut VerifyReport) {
+    let catalog = directories.catalog(state, manifest);
     let mut damaged: BTreeMap<PartitionKey, Vec<Range<Offset>>> = BTreeMap::new();
+    let lost = unreadable(&catalog, state);
+    if lost.is_empty() {
+        // What is in no segment that can be read was trimmed, or given up.
+        report.damage.iter_mut().filter(|damage| damage.records.is_none()).for_each(|damage| {
+            damage.is_harmless = true;
+        });
+    }
+    for (partition, records) in lost {
+        damaged.entry(partition).or_default().push(records);
+    }
     for damage in &report.damage {
-        if let Some((partition, records)) = &damage.records {
-            damaged.entry(*partition).or_default().push(records.clone());
-        }
+        let Some((partition, records)) = &damage.records else { continue };
+        let given_up = state.partitions.get(partition).map(|state| &state.given_up);
+        let left = given_up.map_or_else(|| vec![records.clone()], |given_up| given_up.remainder(records));
+        damaged.entry(*partition).or_default().extend(left);
     }
     for (partition, state_of) in &state.partitions {
         let mut ranges = damaged.remove(partition).unwrap_or_default();
-        ranges.extend(gaps(&catalog, *partition));
         ranges.sort_by_key(|range| (range.start, range.end));
         report.partitions.push(PartitionVerdict {
             partition: *partition,
@@ -200,27 +224,10 @@ fn judge(
             end_offset: state_of.end_offset,
             bytes: catalog.partition(*partition).map_or(0, |log| log.bytes),
             damaged: ranges,
+            doubtful: Vec::new(),
+            given_up: state_of.given_up.ranges().to_vec(),
         });
     }
-}
-
-/// Records that should be in segments and are in none.
-fn gaps(catalog: &Catalog, partition: PartitionKey) -> Vec<Range<Offset>> {
-    let Some(log) = catalog.partition(partition) else {
-        return Vec::new();
-    };
-    let mut expected = log.log_start;
-    let mut gaps = Vec::new();
-    for extent in &log.extents {
-        if extent.base_offset > expected {
-            gaps.push(expected..extent.base_offset);
-        }
-        expected = expected.max(extent.end_offset);
-    }
-    if expected < log.flushed_end {
-        gaps.push(expected..log.flushed_end);
-    }
-    gaps
 }
 
 /// Replays the journal, as far as it can be.
@@ -306,6 +313,8 @@ fn add_new_partitions(state: &NodeState, report: &mut VerifyReport) {
                 end_offset: state_of.end_offset,
                 bytes: 0,
                 damaged: Vec::new(),
+                doubtful: Vec::new(),
+                given_up: state_of.given_up.ranges().to_vec(),
             });
         }
     }

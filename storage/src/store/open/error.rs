@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use weir_protocol::units::{Offset, PartitionKey};
-
 use crate::disk::DiskError;
 use crate::journal::{JournalError, ReplayError};
 use crate::segment::SegmentError;
@@ -70,14 +68,6 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
-    /// All files are whole, but they do not fit together.
-    #[error("records of partition {partition} from offset {offset} on are in no segment; run `weir verify`")]
-    Gap {
-        /// The partition.
-        partition: PartitionKey,
-        /// The first offset that is in no segment.
-        offset: Offset,
-    },
     /// The journal and the checkpoint do not fit together.
     #[error("the journal does not go on where the checkpoint ends: {0}")]
     Apply(#[from] ApplyError),
@@ -102,7 +92,6 @@ impl OpenError {
             | Self::Empty { .. }
             | Self::NoManifest { .. }
             | Self::Damaged { .. }
-            | Self::Gap { .. }
             | Self::Apply(_)
             | Self::Replay(_)
             | Self::Journal(_)
@@ -113,7 +102,7 @@ impl OpenError {
     /// Whether an older checkpoint may be free of the trouble.
     pub(super) const fn concerns_checkpoint(&self) -> bool {
         match self {
-            Self::Damaged { .. } | Self::Gap { .. } => true,
+            Self::Damaged { .. } => true,
             Self::Locked { .. }
             | Self::NewerFormat { .. }
             | Self::NotADataDirectory { .. }

@@ -2,6 +2,7 @@ use weir_protocol::units::SegmentId;
 
 use super::super::catalog::Extent;
 use super::*;
+use crate::state::GivenUp;
 
 fn settings(age_us: Option<u64>, bytes: Option<u64>) -> TopicSettings {
     TopicSettings {
@@ -29,6 +30,7 @@ fn log(log_start: u64) -> PartitionLog {
         flushed_end: Offset::new(40),
         extents: extents.collect(),
         bytes: 400,
+        given_up: GivenUp::default(),
     }
 }
 

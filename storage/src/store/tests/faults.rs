@@ -173,24 +173,6 @@ fn a_damaged_run_directory_is_made_again_from_the_batches() {
 }
 
 #[test]
-fn a_missing_segment_is_an_error_that_names_it_and_changes_nothing() {
-    let disk = SimDisk::new();
-    filled(&disk);
-    let aside = data().join("aside");
-    disk.rename(&segment_path(), &aside).unwrap();
-    let before = disk.changes();
-
-    let error = reopen(&disk).unwrap_err();
-
-    let text = error.to_string();
-    assert!(text.contains(&segment_name(SegmentId::new(1))) && text.contains("missing"), "{text}");
-    assert!(disk.changes() <= before + 3, "only directories and slots were looked at");
-    assert_eq!(report(&disk).partitions[0].damaged, vec![Offset::ZERO..Offset::new(400)]);
-    disk.rename(&aside, &segment_path()).unwrap();
-    assert!(reopen(&disk).is_ok());
-}
-
-#[test]
 fn one_damaged_manifest_does_not_matter_and_two_are_an_error() {
     let disk = SimDisk::new();
     let stored = filled(&disk);

@@ -91,6 +91,20 @@ pub(super) fn append(partition: PartitionKey, offset: u64, records: u32) -> Fram
     sample.frame()
 }
 
+/// A batch of one record, from a producer of its own.
+pub(super) fn append_at(partition: PartitionKey, base_offset: Offset) -> Frame {
+    let sample = Sample {
+        partition,
+        base_offset: base_offset.get(),
+        records: 1,
+        value_bytes: 100,
+        producer: 99,
+        sequence: 0,
+        append_time: Timestamp::from_micros(1_800_000_000_000_000),
+    };
+    sample.frame()
+}
+
 /// The stored bytes of a frame's batch.
 pub(super) fn stored(frame: &Frame) -> Vec<u8> {
     match frame {

@@ -1,14 +1,13 @@
 //! Verifies segments and their indexes, batch by batch.
 
-use weir_protocol::units::SegmentId;
-
-use super::source::{RunCheck, Source, damaged_batches};
+use super::source::{Standing, damaged_batches, open};
 use super::{Progress, VerifyReport};
 use crate::checkpoint::{Manifest, Paths, SegmentFacts};
 use crate::disk::Disk;
-use crate::segment::{Run, SegmentIdentity};
+use crate::segment::SegmentIdentity;
 use crate::state::NodeState;
 use crate::store::open::OpenError;
+use crate::store::open::directories::Directories;
 
 /// Bytes between two reports of progress, about.
 const PROGRESS_BYTES: u64 = 64 << 20;
@@ -37,41 +36,43 @@ impl<'a, D: Disk> Verifier<'a, D> {
         Self { disk, paths, manifest, state, progress, bytes_total, bytes_done: 0, bytes_told: 0 }
     }
 
-    /// Verifies everything. Returns the run directories that could be read or made again.
-    pub(super) fn run(&mut self, report: &mut VerifyReport) -> Result<Vec<(SegmentId, Vec<Run>)>, OpenError> {
-        let mut segments = Vec::new();
+    /// Verifies everything. Returns the run directories that could be read, made again or found in part.
+    pub(super) fn run(&mut self, report: &mut VerifyReport) -> Result<Directories, OpenError> {
+        let mut found = Directories::default();
         for (segment, facts) in &self.manifest.segments {
             let identity = SegmentIdentity { node: self.manifest.node, segment: *segment };
-            if let Some(runs) = self.segment(identity, facts, report)? {
-                segments.push((*segment, runs));
-            }
+            self.segment(identity, facts, &mut found, report)?;
         }
         self.tell(self.bytes_total);
         report.bytes += self.bytes_done;
-        Ok(segments)
+        Ok(found)
     }
 
     fn segment(
         &mut self,
         identity: SegmentIdentity,
         facts: &SegmentFacts,
+        found: &mut Directories,
         report: &mut VerifyReport,
-    ) -> Result<Option<Vec<Run>>, OpenError> {
-        let opened = Source::open(self.disk, &self.paths.segments, identity, facts, &mut report.damage)?;
-        let Some((source, runs)) = opened else {
-            return Ok(None);
+    ) -> Result<(), OpenError> {
+        let opened = open(self.disk, &self.paths.segments, identity, facts, &mut report.damage)?;
+        let Some(opened) = opened else {
+            return Ok(());
         };
-        for (number, run) in runs.iter().enumerate() {
-            let mut check = RunCheck::new(&source, number, run);
+        for (run, mut check) in opened.checks() {
+            let state = self.state.partitions.get(&run.partition);
+            let standing =
+                state.map(|state| Standing { log_start: state.log_start, given_up: &state.given_up });
             while let Some(checked) = check.step()? {
                 if let Some(damage) = checked.damage {
-                    let log_start = self.state.partitions.get(&run.partition).map(|state| state.log_start);
-                    report.damage.push(damaged_batches(&source.file.path, run, damage, log_start));
+                    report.damage.push(damaged_batches(&opened.source.file.path, run, damage, standing));
                 }
                 self.done(checked.length);
             }
         }
-        Ok(Some(runs))
+        let into = if opened.is_whole { &mut found.whole } else { &mut found.salvaged };
+        into.push((identity.segment, opened.runs));
+        Ok(())
     }
 
     fn done(&mut self, bytes: u64) {

@@ -9,13 +9,18 @@ use super::DamagedRange;
 use crate::checkpoint::SegmentFacts;
 use crate::disk::Disk;
 use crate::segment::{
-    Index, Run, SegmentError, SegmentFile, SegmentIdentity, Step, Walk, index_name, rebuild, walk_sections,
+    Index, Run, SegmentError, SegmentFile, SegmentIdentity, Source, Step, Walk, index_name, rebuild, salvage,
 };
+use crate::state::GivenUp;
+use crate::store::catalog::SALVAGED_RUN;
 
-/// A segment and its index.
-pub(in crate::store) struct Source<D: Disk> {
-    pub(in crate::store) file: SegmentFile<D::File>,
-    index: Option<Index<D::Map>>,
+/// A segment that can be read, at least in part.
+pub(in crate::store) struct Opened<D: Disk> {
+    pub(in crate::store) source: Source<D>,
+    /// Its runs, as far as they are known.
+    pub(in crate::store) runs: Vec<Run>,
+    /// Whether these are all of them. If not, they were found by their batches.
+    pub(in crate::store) is_whole: bool,
 }
 
 /// A check of the batches of a run.
@@ -35,69 +40,58 @@ pub(in crate::store) struct Checked {
     pub(in crate::store) damage: Option<(Range<u64>, Range<Offset>)>,
 }
 
-impl<D: Disk> Source<D> {
-    /// Opens a segment with its run directory, which may have to be made again from the batches. What is found to be
-    /// damaged is added to `damage`; `None` if nothing of the segment can be read.
-    pub(in crate::store) fn open(
-        disk: &D,
-        segments: &Path,
-        identity: SegmentIdentity,
-        facts: &SegmentFacts,
-        found: &mut Vec<DamagedRange>,
-    ) -> Result<Option<(Self, Vec<Run>)>, SegmentError> {
-        let file = match SegmentFile::open(disk, segments, identity) {
-            Ok(file) => file,
-            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
-                found.push(damage(error.path, 0..facts.bytes, "segment is missing", false));
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let runs = match file.runs(facts.bytes, facts.directory_hash) {
-            Ok(runs) => runs,
-            Err(SegmentError::Damaged { path, what, bytes }) => {
-                let rebuilt = rebuild(&file, facts.bytes, facts.directory_hash)?;
-                found.push(damage(path, bytes, what, rebuilt.is_some()));
-                let Some(runs) = rebuilt else {
-                    return Ok(None);
-                };
-                runs
-            }
-            Err(error) => return Err(error),
-        };
-        let index = Index::map(disk, &file, facts.directory_hash)?;
-        if index.is_none() {
-            let path = segments.join(index_name(identity.segment));
-            found.push(damage(path, 0..0, "index is missing or damaged; it will be made again", true));
+/// Opens a segment with its run directory, which may have to be made again from the batches. What is found to be damaged
+/// is added to `found`; `None` if the segment is missing.
+pub(in crate::store) fn open<D: Disk>(
+    disk: &D,
+    segments: &Path,
+    identity: SegmentIdentity,
+    facts: &SegmentFacts,
+    found: &mut Vec<DamagedRange>,
+) -> Result<Option<Opened<D>>, SegmentError> {
+    let file = match SegmentFile::open(disk, segments, identity) {
+        Ok(file) => file,
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+            found.push(damage(error.path, 0..facts.bytes, "segment is missing", false));
+            return Ok(None);
         }
-        Ok(Some((Self { file, index }, runs)))
+        Err(error) => return Err(error.into()),
+    };
+    let mut is_whole = true;
+    let runs = match file.runs(facts.bytes, facts.directory_hash) {
+        Ok(runs) => runs,
+        Err(SegmentError::Damaged { path, what, bytes }) => {
+            let rebuilt = rebuild(&file, facts.bytes, facts.directory_hash)?;
+            is_whole = rebuilt.is_some();
+            found.push(damage(path, bytes, what, is_whole));
+            match rebuilt {
+                Some(runs) => runs,
+                None => salvage(disk, &file, facts.bytes, facts.directory_hash)?,
+            }
+        }
+        Err(error) => return Err(error),
+    };
+    let index = Index::map(disk, &file, facts.directory_hash)?;
+    if index.is_none() {
+        let path = segments.join(index_name(identity.segment));
+        found.push(damage(path, 0..0, "index is missing or damaged; it will be made again", true));
     }
+    Ok(Some(Opened { source: Source { file, index }, runs, is_whole }))
+}
 
-    /// Where the next batch behind a damaged one starts, and with which offset. If the length of the damaged one is
-    /// lost, the index knows where another one starts.
-    fn resume(
-        &self,
-        number: usize,
-        run: &Run,
-        bad: u64,
-        length: Option<u64>,
-    ) -> Result<(u64, Offset), SegmentError> {
-        let end = run.range().end;
-        if let Some(next) = length.map(|length| bad + length).filter(|next| *next < end) {
-            let first = walk_sections(&self.file, next..end, |section, _| Some(section.base_offset))?;
-            if let Ok(Some(offset)) = first {
-                return Ok((next, offset));
-            }
-        }
-        let number = u32::try_from(number).expect("runs of one segment are limited to 32 bits");
-        let entry = self.index.as_ref().and_then(|index| index.after_position(number, bad));
-        Ok(entry.map_or((end, run.end_offset), |entry| (entry.position, entry.base_offset)))
+impl<D: Disk> Opened<D> {
+    /// A check of each run.
+    pub(in crate::store) fn checks(&self) -> impl Iterator<Item = (&Run, RunCheck<'_, D>)> {
+        self.runs.iter().enumerate().map(|(number, run)| {
+            let number = if self.is_whole { number } else { SALVAGED_RUN };
+            (run, RunCheck::new(&self.source, number, run))
+        })
     }
 }
 
 impl<'a, D: Disk> RunCheck<'a, D> {
     /// A check of the run with this number in the segment's directory.
-    pub(in crate::store) fn new(source: &'a Source<D>, number: usize, run: &'a Run) -> Self {
+    fn new(source: &'a Source<D>, number: usize, run: &'a Run) -> Self {
         let walk = Walk::new(&source.file, run.range());
         Self { source, number, run, walk, expected: run.base_offset }
     }
@@ -143,18 +137,25 @@ fn damage(path: PathBuf, bytes: Range<u64>, what: &str, is_harmless: bool) -> Da
     DamagedRange { path, bytes, what: what.to_owned(), records: None, is_harmless }
 }
 
-/// Damage of batches of a run, as far as its records count: those below `log_start` were given up, and without one
-/// the partition is gone.
+/// What of the records of a partition is not missed by anybody.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Standing<'a> {
+    pub(in crate::store) log_start: Offset,
+    pub(in crate::store) given_up: &'a GivenUp,
+}
+
+/// Damage of batches of a run, as far as its records count; without a `standing` the partition is gone.
 pub(in crate::store) fn damaged_batches(
     path: &Path,
     run: &Run,
     (bytes, records): (Range<u64>, Range<Offset>),
-    log_start: Option<Offset>,
+    standing: Option<Standing<'_>>,
 ) -> DamagedRange {
-    let counts = log_start.is_some_and(|log_start| records.end > log_start) && !records.is_empty();
-    let mut found = damage(path.to_owned(), bytes, "batches", !counts);
-    if let Some(log_start) = log_start.filter(|_| counts) {
-        found.records = Some((run.partition, records.start.max(log_start)..records.end));
+    let mut found = damage(path.to_owned(), bytes, "batches", true);
+    if let Some(Standing { log_start, given_up }) = standing {
+        let records = records.start.max(log_start)..records.end;
+        found.is_harmless = given_up.remainder(&records).is_empty();
+        found.records = (!records.is_empty()).then_some((run.partition, records));
     }
     found
 }

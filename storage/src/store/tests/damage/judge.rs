@@ -1,7 +1,7 @@
 //! What may come of damage: everything is served; or what is damaged is refused, with its place; or the last block, which
 //! nothing proves, is set aside. Nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -56,8 +56,6 @@ pub(in crate::store::tests) struct Subject {
     blocks: Vec<Place>,
     /// Where the batches stand in segments.
     batches: Vec<(PartitionKey, Offset, Place)>,
-    /// Segments that a start must leave alone.
-    segments: Vec<PathBuf>,
 }
 
 impl Subject {
@@ -80,7 +78,7 @@ impl Subject {
             }
         }
         assert!(segments.len() > 1 && batches.len() > 5, "the subject has several segments");
-        let subject = Self { disk, model, earlier, blocks, batches, segments };
+        let subject = Self { disk, model, earlier, blocks, batches };
         assert_eq!(subject.judge(&subject.disk.copy(), &Strike::default()), Outcome::Served);
         subject
     }
@@ -111,15 +109,15 @@ impl Subject {
         let report = &opened.report;
         let state = forget_trims(&opened.state);
         if state == forget_trims(&self.model.state) {
-            if self.refused(&opened, &self.model, strike) {
-                // Where all can be read, a segment that only a damaged checkpoint named may have been replaced.
-                let kept = list(disk);
-                for path in self.segments.iter().filter(|path| before.contains_key(*path)) {
-                    assert!(kept.get(path) == before.get(path), "{what}: {} was touched", path.display());
-                }
-                return Outcome::ReadsRefused;
+            let refused = self.refused(&opened, &self.model, strike);
+            // A segment may have been replaced where the journal holds its records, and only there.
+            let kept = list(disk);
+            for (partition, base, (path, _)) in &self.batches {
+                let is_kept = kept.get(path) == before.get(path);
+                let is_served = !refused.contains(&(*partition, *base));
+                assert!(is_kept || is_served, "{what}: {} was touched", path.display());
             }
-            return Outcome::Served;
+            return if refused.is_empty() { Outcome::Served } else { Outcome::ReadsRefused };
         }
         let survived = self.earlier.iter().position(|model| forget_trims(&model.state) == state);
         let survived =
@@ -133,7 +131,7 @@ impl Subject {
         let is_unproven = lost[1..].iter().all(|block| is_struck(block, BLOCK_HEADER_BYTES));
         assert!(is_unproven, "{what}: a block is gone, though a later one proves it");
         let refused = self.refused(&opened, &self.earlier[survived], strike);
-        assert!(!refused, "{what}: segments were not struck");
+        assert!(refused.is_empty(), "{what}: segments were not struck");
         match (&report.verdict, &report.quarantined) {
             (RecoveryVerdict::TornTail, Some(copy)) => {
                 assert!(disk.open(copy, Mode::Read).is_ok(), "{what}: there is no copy");
@@ -150,10 +148,15 @@ impl Subject {
         }
     }
 
-    /// Reads everything. Whether something was refused, which must have been damaged.
-    fn refused(&self, opened: &Opened<SimDisk>, model: &Model, strike: &Strike) -> bool {
+    /// Reads everything. Returns the batches that were refused, all of which must have been damaged.
+    fn refused(
+        &self,
+        opened: &Opened<SimDisk>,
+        model: &Model,
+        strike: &Strike,
+    ) -> BTreeSet<(PartitionKey, Offset)> {
         let what = &strike.what;
-        let mut any = false;
+        let mut all = BTreeSet::new();
         for (partition, batches) in &model.batches {
             let log_start = opened.reader.log_start(*partition);
             for (base, end, bytes) in batches.iter().filter(|(_, end, _)| *end > log_start) {
@@ -169,13 +172,13 @@ impl Subject {
                         );
                         let is_explained = self.explains(*partition, *base, strike);
                         assert!(is_explained, "{what}: {partition} is refused at {from} without a reason");
-                        any = true;
+                        all.insert((*partition, *base));
                     }
                     Err(error) => panic!("{what}: {partition} cannot be read at {from}: {error}"),
                 }
             }
         }
-        any
+        all
     }
 
     /// Whether the batch itself was struck, or one before it in its run so that its length was lost.
