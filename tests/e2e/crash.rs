@@ -85,9 +85,6 @@ fn generation(data: &Path) -> u64 {
     number(&data.join("manifest-0"), 40).max(number(&data.join("manifest-1"), 40))
 }
 
-/// A number on the disk that tells by changing that something has happened.
-type Moment = fn(&Path) -> u64;
-
 /// Where the last journal file begins that has a place.
 fn last_base(data: &Path) -> u64 {
     let base = |file: u32| number(&data.join(format!("journal/{file:04}.wal")), 64);
@@ -100,25 +97,32 @@ fn kills_at_rolls_at_checkpoints_and_during_starts_lose_and_double_nothing() {
     let mut broker = Broker::start_with(&["--flush-bytes", "1MiB"]);
     broker.text(&["topic", "create", "orders", "--partitions", "4"]);
     let data = broker.data_directory();
-    let lines = Lines::numbered(0, 300_000);
-    let file = broker.file("lines.txt", lines.text().as_bytes());
-    let sender = broker.client(&["send", "orders", "--file", &file, "--receipts", "--timeout", "60s"]);
-    let moments: [(&str, Moment); 3] =
-        [("roll", last_base), ("checkpoint", generation), ("checkpoint", generation)];
-    for (name, moment) in moments {
+    let mut sender = broker.client(&["send", "orders", "-", "--receipts", "--timeout", "60s"]);
+    // More than half of a journal file, so that the next one gets its place; then more than one flush each.
+    let (first, second, third) =
+        (Lines::numbered(0, 160_000), Lines::numbered(160_000, 20_000), Lines::numbered(180_000, 20_000));
+    let moments: [(&str, fn(&Path) -> u64, &Lines); 3] = [
+        ("roll", last_base, &first),
+        ("checkpoint", generation, &second),
+        ("checkpoint", generation, &third),
+    ];
+    for (name, moment, lines) in moments {
         let before = moment(&data);
-        wait_until(name, || moment(&data) != before);
-        assert!(!sender.has_ended(), "there was load until the {name}");
-        // when
-        broker.kill();
-        let before = generation(&data);
-        broker.restart_and_kill(|| generation(&data) != before);
-        broker.restart();
+        std::thread::scope(|scope| {
+            scope.spawn(|| sender.feed(lines.text().as_bytes()));
+            wait_until(name, || moment(&data) != before);
+            // when
+            broker.kill();
+            let before = generation(&data);
+            broker.restart_and_kill(|| generation(&data) != before);
+            broker.restart();
+        });
     }
     // then
     sender.finish().expect_code(0);
     let back = values(&broker, "orders");
-    assert!(multiset(&back) == multiset(lines.text()), "lines were lost, doubled or changed");
+    let all: String = [first, second, third].iter().map(Lines::text).collect();
+    assert!(multiset(&back) == multiset(&all), "lines were lost, doubled or changed");
 }
 
 #[test]
