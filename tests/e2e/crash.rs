@@ -73,6 +73,9 @@ fn sixteen_partitions_survive_kills_without_loss_or_duplicate() {
     assert!(multiset(&back) == multiset(lines.text()), "lines were lost, doubled or changed");
 }
 
+/// What changes in a data directory at a moment to kill at.
+type Moment = fn(&Path) -> u64;
+
 /// A number of 8 bytes in a file of a data directory; 0 while it cannot be read.
 fn number(path: &Path, at: u64) -> u64 {
     let mut field = [0; 8];
@@ -101,7 +104,7 @@ fn kills_at_rolls_at_checkpoints_and_during_starts_lose_and_double_nothing() {
     // More than half of a journal file, so that the next one gets its place; then more than one flush each.
     let (first, second, third) =
         (Lines::numbered(0, 160_000), Lines::numbered(160_000, 20_000), Lines::numbered(180_000, 20_000));
-    let moments: [(&str, fn(&Path) -> u64, &Lines); 3] = [
+    let moments: [(&str, Moment, &Lines); 3] = [
         ("roll", last_base, &first),
         ("checkpoint", generation, &second),
         ("checkpoint", generation, &third),

@@ -307,32 +307,6 @@ fn a_payload_that_looks_like_a_block_is_none() {
     assert_eq!(replay.tail(), &Tail::Clean);
 }
 
-#[test]
-fn a_block_made_by_one_who_does_not_know_the_journal_is_no_proof() {
-    let disk = disk();
-    let mut journal = journal(&disk);
-    journal.commit(&mut appends(0, &[100])).unwrap();
-    let end = journal.end();
-    // Position and incarnation can be guessed; the journal's id is told to nobody.
-    let guessed = Identity { journal: JournalId::from_bytes([0; 16]), ..identity(1) };
-    let position = end.advance(PAGE);
-    let header = BlockHeader {
-        position,
-        follows: position,
-        durable_end: position,
-        payload_bytes: 0,
-        frame_count: 0,
-        payload_hash: xxh3_64_with_seed(&[], seed(&guessed, position)),
-    };
-    let file = disk.open(&ring_file(0), Mode::Write).unwrap();
-    file.write_all_at(&[IoSlice::new(&header.encode(&guessed))], PAGE + position.get()).unwrap();
-
-    let mut replay = replay(&disk, from(1, JournalPosition::ZERO)).unwrap();
-
-    assert_eq!(frames(&mut replay), appends(0, &[100]));
-    assert!(matches!(replay.tail(), Tail::Torn { .. }), "it is kept, as whatever nobody was promised");
-}
-
 /// Puts a block with valid hashes, made of these bytes, at the start of a new journal.
 fn forged(payload: &[u8], frame_count: u32) -> ReplayError {
     let disk = disk();

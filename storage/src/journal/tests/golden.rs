@@ -1,5 +1,10 @@
+use std::io::IoSlice;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use super::*;
-use crate::journal::block::{BLOCK_HEADER_BYTES, BlockHeader, block_length, is_block};
+use crate::disk::{File, Mode};
+use crate::journal::block::{BLOCK_HEADER_BYTES, BlockHeader, block_length, is_block, seed};
 use crate::journal::file::{BadHeader, FileHeader};
 
 fn hex(bytes: &[u8]) -> String {
@@ -76,6 +81,32 @@ fn a_block_passes_only_as_itself() {
     assert!(!resembles(&older, at));
     assert!(!resembles(&[0; 72], at));
     assert!(is_block(&bytes));
+}
+
+#[test]
+fn a_block_made_by_one_who_does_not_know_the_journal_is_no_proof() {
+    let disk = disk();
+    let mut journal = journal(&disk);
+    journal.commit(&mut appends(0, &[100])).unwrap();
+    let end = journal.end();
+    // Position and incarnation can be guessed; the journal's id is told to nobody.
+    let guessed = Identity { journal: JournalId::from_bytes([0; 16]), ..identity(1) };
+    let position = end.advance(4096);
+    let header = BlockHeader {
+        position,
+        follows: position,
+        durable_end: position,
+        payload_bytes: 0,
+        frame_count: 0,
+        payload_hash: xxh3_64_with_seed(&[], seed(&guessed, position)),
+    };
+    let file = disk.open(&ring_file(0), Mode::Write).unwrap();
+    file.write_all_at(&[IoSlice::new(&header.encode(&guessed))], 4096 + position.get()).unwrap();
+
+    let mut replay = replay(&disk, from(1, JournalPosition::ZERO)).unwrap();
+
+    assert_eq!(frames(&mut replay), appends(0, &[100]));
+    assert!(matches!(replay.tail(), Tail::Torn { .. }), "it is kept, as whatever nobody was promised");
 }
 
 #[test]
