@@ -6,6 +6,7 @@
 mod binary;
 mod broker;
 mod captured;
+pub mod check;
 mod lines;
 mod process;
 mod weir;

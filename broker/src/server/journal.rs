@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use weir_protocol::units::JournalPosition;
 use weir_storage::disk::Disk;
-use weir_storage::frame::Frame;
 use weir_storage::journal::{Journal, JournalError, Prepared};
 
-use crate::core::{Ticket, ToWrite};
+use crate::core::ToWrite;
+use crate::core::commit::CommitQueue;
 use crate::queue::{Drained, Receiver, Sender};
 use crate::server::failure::Failures;
 use crate::server::flusher::ToFlusher;
@@ -48,19 +48,6 @@ pub(crate) struct JournalThread<D: Disk> {
     pub(crate) failures: Failures,
 }
 
-/// Frames that wait to be written, those that free space first.
-#[derive(Debug, Default)]
-struct Queue {
-    frames: Vec<Frame>,
-    tickets: Vec<Ticket>,
-    /// Control frames at the front.
-    controls: usize,
-    /// The last ticket that ever was in the queue.
-    last: Ticket,
-    /// Somebody is content once the operating system has the frames.
-    early: bool,
-}
-
 impl<D: Disk> JournalThread<D> {
     /// Starts the thread. It ends once its inbox is closed and empty, or when the journal fails.
     ///
@@ -73,7 +60,7 @@ impl<D: Disk> JournalThread<D> {
 
     fn run(mut self) -> Result<(), Fatal> {
         let mut items = Vec::new();
-        let mut queue = Queue::default();
+        let mut queue = CommitQueue::default();
         let mut marked = true;
         let mut prepared = false;
         loop {
@@ -106,7 +93,7 @@ impl<D: Disk> JournalThread<D> {
                     }
                 }
             }
-            if !queue.frames.is_empty() {
+            if !queue.is_empty() {
                 marked = false;
                 self.commit(&mut queue)?;
                 prepared = false;
@@ -115,10 +102,10 @@ impl<D: Disk> JournalThread<D> {
     }
 
     /// Makes as many frames durable as there is room for; the rest waits for the flusher to free space.
-    fn commit(&mut self, queue: &mut Queue) -> Result<(), Fatal> {
-        while !queue.frames.is_empty() {
+    fn commit(&mut self, queue: &mut CommitQueue) -> Result<(), Fatal> {
+        while !queue.is_empty() {
             let began = Instant::now();
-            let written = match self.journal.write(&mut queue.frames) {
+            let written = match self.journal.write(queue.frames()) {
                 Ok(committed) => committed,
                 Err(JournalError::Full) => {
                     // The ring may grow; if it is as large as it may be, only a flush helps.
@@ -131,9 +118,8 @@ impl<D: Disk> JournalThread<D> {
                 Err(error) => return Err(error.into()),
             };
             let (frames, through) = queue.take(written.written);
-            if queue.early {
+            if queue.take_early() {
                 push(&mut self.node, Completion::Written(through));
-                queue.early = !queue.frames.is_empty();
             }
             self.journal.sync()?;
             self.count(written.bytes, began.elapsed());
@@ -153,62 +139,24 @@ impl<D: Disk> JournalThread<D> {
     }
 }
 
-impl Queue {
-    fn push(&mut self, write: ToWrite) {
-        self.last = write.ticket;
-        self.early |= write.early;
-        let at = if write.frame.is_control() { self.controls } else { self.frames.len() };
-        self.controls += usize::from(write.frame.is_control());
-        self.frames.insert(at, write.frame);
-        self.tickets.insert(at, write.ticket);
-    }
-
-    /// Takes the first `count` frames, and the ticket up to which nothing is left behind.
-    fn take(&mut self, count: usize) -> (Vec<Frame>, Ticket) {
-        let rest = self.frames.split_off(count);
-        self.tickets.drain(..count);
-        self.controls = self.controls.saturating_sub(count);
-        let first_left = self.tickets.iter().min();
-        let through = first_left.map_or(self.last, |first| Ticket(first.0 - 1));
-        (std::mem::replace(&mut self.frames, rest), through)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use weir_protocol::units::{Incarnation, Offset, PartitionId, PartitionKey, Sequence, TopicId};
+    use weir_protocol::units::{Incarnation, Offset, PartitionId, PartitionKey, TopicId};
     use weir_storage::disk::SimDisk;
     use weir_storage::disk::sim::{Fault, Operation};
+    use weir_storage::frame::Frame;
     use weir_storage::journal::{Identity, JournalId, JournalOptions};
 
     use super::*;
+    use crate::core::Ticket;
     use crate::queue::mailbox;
 
-    fn write(ticket: u64, frame: Frame) -> ToWrite {
-        ToWrite { ticket: Ticket(ticket), frame, early: false }
-    }
-
-    fn trim(offset: u64) -> Frame {
+    fn write() -> ToWrite {
         let partition = PartitionKey { topic: TopicId::default(), partition: PartitionId::ZERO };
-        Frame::Trim { partition, log_start: Offset::new(offset) }
-    }
-
-    #[test]
-    fn nothing_counts_as_durable_behind_a_frame_that_is_left() {
-        let mut queue = Queue::default();
-        let batch = crate::core::node::tests::stored_batch();
-        let partition = batch.producer.header().partition;
-        let append = Frame::Append { partition, acked_below: Sequence::ZERO, batch };
-        queue.push(write(1, append.clone()));
-        queue.push(write(2, append));
-        queue.push(write(3, trim(1)));
-        queue.push(write(4, trim(2)));
-        assert!(queue.frames[0].is_control() && queue.frames[1].is_control());
-        assert_eq!(queue.take(2).1, Ticket(0), "the first data frame is left");
-        assert_eq!(queue.take(1).1, Ticket(1));
-        assert_eq!(queue.take(1).1, Ticket(4));
+        let frame = Frame::Trim { partition, log_start: Offset::new(1) };
+        ToWrite { ticket: Ticket(1), frame, early: false }
     }
 
     #[test]
@@ -223,7 +171,7 @@ mod tests {
         let (node, mut completions) = mailbox(4);
         let (flusher, _flusher_inbox) = mailbox(4);
         let (metrics, failures) = (Arc::new(Metrics::default()), Failures::default());
-        to_journal.try_push(ToJournal::Write(Box::new(write(1, trim(1))))).unwrap();
+        to_journal.try_push(ToJournal::Write(Box::new(write()))).unwrap();
         disk.plan(Fault::next(Operation::Sync));
 
         let ended = JournalThread { journal, inbox, node, flusher, metrics, failures }.run();

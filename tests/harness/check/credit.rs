@@ -1,0 +1,24 @@
+//! Nothing is sent beyond the credit, on any lane, in any direction.
+
+use std::collections::BTreeMap;
+
+use super::{Event, Facts, Verdict, verdict};
+
+pub(super) fn check(facts: &Facts<'_>) -> Verdict {
+    let mut lanes: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    verdict(facts.history.iter().find_map(|event| match event {
+        Event::Limit { lane, bytes } => {
+            let (limit, _) = lanes.entry(*lane).or_default();
+            let lowered = *bytes < *limit;
+            *limit = *bytes;
+            lowered.then(|| format!("the limit of lane {lane} went back to {bytes}"))
+        }
+        Event::Spent { lane, bytes } => {
+            let (limit, spent) = lanes.entry(*lane).or_default();
+            *spent += bytes;
+            (*spent > *limit)
+                .then(|| format!("{spent} bytes were sent on lane {lane} within a limit of {limit}"))
+        }
+        _ => None,
+    }))
+}

@@ -1,0 +1,13 @@
+//! What failed for certain is never visible.
+
+use super::facts::Outcome;
+use super::{Facts, Verdict, verdict};
+
+pub(super) fn check(facts: &Facts<'_>) -> Verdict {
+    verdict(facts.seen().find_map(|place| {
+        let value = place.value?;
+        let outcome = facts.outcomes.get(&value)?;
+        (*outcome == Outcome::Failed)
+            .then(|| format!("value {value} failed, but is at {} of {}", place.offset, place.partition))
+    }))
+}

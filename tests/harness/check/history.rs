@@ -1,0 +1,66 @@
+//! What can be seen happening, one event at a time; as lines of JSON it can be kept and read again.
+
+use serde::{Deserialize, Serialize};
+
+/// How safe an answer says a record is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The operating system has it.
+    Written,
+    /// It is synced.
+    Durable,
+}
+
+/// Something an observer saw. Partitions are numbered over all topics.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "fields are what their names say: who, where, and which value")]
+pub enum Event {
+    /// A client sends a record; its value is never used again.
+    Send { client: u32, partition: u32, value: u64, level: Level },
+    /// The answer: it is stored here.
+    Stored { value: u64, offset: u64, level: Level, duplicate: bool },
+    /// The answer: it is not stored, for certain.
+    Failed { value: u64 },
+    /// There will be no answer: it may be stored or not.
+    InDoubt { value: u64 },
+    /// A reader begins at an offset.
+    Start { reader: u32, partition: u32, offset: u64 },
+    /// A reader got a record; without a value, one whose bytes nobody sent.
+    Delivered { reader: u32, partition: u32, offset: u64, value: Option<u64> },
+    /// A reader was told that offsets are not kept any more.
+    Missing { reader: u32, partition: u32, from: u64, to: u64 },
+    /// A reader ends.
+    Stop { reader: u32 },
+    /// Whoever may send on a lane was told how many bytes in all.
+    Limit { lane: u64, bytes: u64 },
+    /// Bytes were sent on a lane.
+    Spent { lane: u64, bytes: u64 },
+    /// What was not synced may be gone: a power cut, or a sync that failed.
+    CacheLost,
+    /// At the end: what a partition holds, from its first kept offset on.
+    Final { partition: u32, start: u64, values: Vec<Option<u64>> },
+    /// At the end: something that should have been given back was not.
+    Held { what: String, amount: u64 },
+    /// At the end: everything has had the time to finish.
+    Settled,
+}
+
+/// A history as lines of JSON.
+pub fn to_lines(history: &[Event]) -> String {
+    let line = |event| serde_json::to_string(event).expect("events are plain data");
+    history.iter().map(|event| line(event) + "\n").collect()
+}
+
+/// Reads lines of JSON; empty ones are skipped.
+///
+/// # Errors
+/// The first line that is no event, with its number.
+pub fn from_lines(text: &str) -> anyhow::Result<Vec<Event>> {
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+    let event = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| anyhow::anyhow!("line {number}: {error}"))
+    };
+    lines.map(event).collect()
+}

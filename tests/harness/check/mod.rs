@@ -1,0 +1,72 @@
+//! The history checker: judges what clients saw, whoever the broker was.
+//!
+//! A history is a list of [`Event`]s in the order in which one observer saw them. Values are unique for each record that was
+//! ever sent, and offsets give the order, so each check is a walk over the history. What is not known to have
+//! failed is never taken for failed: a record is stored, refused for certain, or in doubt.
+//!
+//! Each file holds one invariant. A check of groups or of deduplication gets a file and an event of its own.
+
+mod credit;
+mod duplicate_answer;
+mod duplicate_value;
+mod facts;
+mod failed_visible;
+mod history;
+mod level;
+mod lost_write;
+mod phantom;
+mod polling;
+mod reordering;
+mod stuck;
+#[cfg(test)]
+mod tests;
+mod two_values;
+mod unread;
+
+pub use facts::{Facts, Final, Outcome, Sent, Sighting, Trimmed};
+pub use history::{Event, Level, from_lines, to_lines};
+
+/// What a check says about a history.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The invariant holds.
+    Ok,
+    /// It is broken: where, and how.
+    Fail(String),
+    /// The history does not say enough.
+    Unknown,
+}
+
+/// An invariant: its name, and its check.
+pub type Invariant = (&'static str, fn(&Facts<'_>) -> Verdict);
+
+/// All invariants.
+pub const INVARIANTS: &[Invariant] = &[
+    ("no acknowledged write is lost", lost_write::check),
+    ("an offset holds one value", two_values::check),
+    ("a value has one offset", duplicate_value::check),
+    ("a duplicate is answered with the place of the original", duplicate_answer::check),
+    ("records keep the order in which they were sent", reordering::check),
+    ("what is read was sent", phantom::check),
+    ("what failed is not visible", failed_visible::check),
+    ("what was read stays", unread::check),
+    ("a reader gets each offset once, in order", polling::check),
+    ("nothing is sent beyond the credit", credit::check),
+    ("an answer promises no less than was asked for", level::check),
+    ("everything comes to its end", stuck::check),
+];
+
+/// Checks every invariant. Gives the name and the finding of each that is broken.
+pub fn check(history: &[Event]) -> Vec<(&'static str, String)> {
+    let facts = Facts::gather(history);
+    let broken = |(name, check): &Invariant| match check(&facts) {
+        Verdict::Fail(finding) => Some((*name, finding)),
+        Verdict::Ok | Verdict::Unknown => None,
+    };
+    INVARIANTS.iter().filter_map(broken).collect()
+}
+
+/// The first finding decides.
+fn verdict(finding: Option<String>) -> Verdict {
+    finding.map_or(Verdict::Ok, Verdict::Fail)
+}

@@ -1,0 +1,25 @@
+//! A reader gets each offset of a partition once, in order; what is missing is announced.
+
+use std::collections::BTreeMap;
+
+use super::{Event, Facts, Verdict, verdict};
+
+pub(super) fn check(facts: &Facts<'_>) -> Verdict {
+    let mut expected: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+    verdict(facts.history.iter().find_map(|event| {
+        let (reader, partition, from, next) = match event {
+            Event::Start { reader, partition, offset } => {
+                expected.insert((*reader, *partition), *offset);
+                return None;
+            }
+            Event::Delivered { reader, partition, offset, .. } => (reader, partition, *offset, offset + 1),
+            Event::Missing { reader, partition, from, to } => (reader, partition, *from, *to),
+            _ => return None,
+        };
+        let place = expected.entry((*reader, *partition)).or_insert(from);
+        let wanted = std::mem::replace(place, next);
+        (wanted != from || next <= from).then(|| {
+            format!("reader {reader} got {from}..{next} of partition {partition} where {wanted} was next")
+        })
+    }))
+}

@@ -1,0 +1,160 @@
+//! For each invariant a history that breaks it, and the nearest one that does not.
+
+use super::Event::{self, CacheLost, Failed, Held, InDoubt, Missing, Settled, Spent};
+use super::Level::{Durable, Written};
+use super::*;
+
+const fn send(client: u32, partition: u32, value: u64) -> Event {
+    Event::Send { client, partition, value, level: Durable }
+}
+
+const fn written(value: u64) -> Event {
+    Event::Send { client: 1, partition: 0, value, level: Written }
+}
+
+const fn stored(value: u64, offset: u64) -> Event {
+    Event::Stored { value, offset, level: Durable, duplicate: false }
+}
+
+const fn again(value: u64, offset: u64) -> Event {
+    Event::Stored { value, offset, level: Durable, duplicate: true }
+}
+
+const fn stored_written(value: u64, offset: u64) -> Event {
+    Event::Stored { value, offset, level: Written, duplicate: false }
+}
+
+const fn start(offset: u64) -> Event {
+    Event::Start { reader: 9, partition: 0, offset }
+}
+
+const fn got(offset: u64, value: u64) -> Event {
+    Event::Delivered { reader: 9, partition: 0, offset, value: Some(value) }
+}
+
+const fn limit(bytes: u64) -> Event {
+    Event::Limit { lane: 4, bytes }
+}
+
+const fn spent(bytes: u64) -> Event {
+    Spent { lane: 4, bytes }
+}
+
+fn last(start: u64, values: &[u64]) -> Event {
+    Event::Final { partition: 0, start, values: values.iter().copied().map(Some).collect() }
+}
+
+/// The invariants that a history breaks, shortened to their first words.
+fn broken(history: &[Event]) -> Vec<&'static str> {
+    let read = from_lines(&to_lines(history)).unwrap();
+    assert_eq!(read, history, "a history survives being written down");
+    check(history).into_iter().map(|(name, _)| name).collect()
+}
+
+/// Says that the first history breaks this invariant, and the second none.
+fn told_apart(invariant: &str, bad: &[Event], good: &[Event]) {
+    assert!(broken(bad).contains(&invariant), "not flagged: {bad:?}");
+    assert_eq!(broken(good), Vec::<&str>::new(), "flagged: {good:?}");
+}
+
+#[test]
+fn a_lost_write_is_told_from_one_that_retention_removed() {
+    let invariant = "no acknowledged write is lost";
+    let sent = [send(1, 0, 5), stored(5, 0), send(1, 0, 6), stored(6, 1)];
+    let with = |end: Event| [&sent[..], &[end]].concat();
+    told_apart(invariant, &with(last(0, &[5])), &with(last(1, &[6])));
+    // What was only written may go with the cache, but not without a loss.
+    let lost = [written(5), stored_written(5, 0), CacheLost, last(0, &[])];
+    told_apart(invariant, &[written(5), CacheLost, stored_written(5, 0), last(0, &[])], &lost);
+}
+
+#[test]
+fn two_values_at_an_offset_are_told_from_an_offset_that_was_given_up() {
+    let invariant = "an offset holds one value";
+    let bad = [send(1, 0, 5), stored(5, 0), send(2, 0, 6), stored(6, 0)];
+    let good = [written(5), stored_written(5, 0), CacheLost, send(2, 0, 6), stored(6, 0), last(0, &[6])];
+    told_apart(invariant, &bad, &good);
+    let bad = [send(1, 0, 5), send(2, 0, 6), start(0), got(0, 5), last(0, &[6])];
+    told_apart(invariant, &bad, &[send(1, 0, 5), send(2, 0, 6), start(0), got(0, 5), last(0, &[5])]);
+}
+
+#[test]
+fn a_value_stored_twice_is_told_from_one_read_twice() {
+    let bad = [send(1, 0, 5), InDoubt { value: 5 }, last(0, &[5, 5])];
+    let other = Event::Delivered { reader: 8, partition: 0, offset: 0, value: Some(5) };
+    told_apart("a value has one offset", &bad, &[send(1, 0, 5), start(0), got(0, 5), other, last(0, &[5])]);
+}
+
+#[test]
+fn a_wrong_answer_to_a_duplicate_is_told_from_a_right_one() {
+    let bad = [send(1, 0, 5), send(1, 0, 6), again(5, 1), last(0, &[5, 6])];
+    let good = [send(1, 0, 5), send(1, 0, 6), again(5, 0), last(0, &[5, 6])];
+    told_apart("a duplicate is answered with the place of the original", &bad, &good);
+}
+
+#[test]
+fn reordering_is_told_from_two_clients_that_overtake_each_other() {
+    let bad = [send(1, 0, 5), send(1, 0, 6), last(0, &[6, 5])];
+    told_apart(
+        "records keep the order in which they were sent",
+        &bad,
+        &[send(1, 0, 5), send(2, 0, 6), last(0, &[6, 5])],
+    );
+}
+
+#[test]
+fn a_phantom_is_told_from_a_record_nobody_waited_for() {
+    let invariant = "what is read was sent";
+    told_apart(invariant, &[send(1, 0, 5), last(0, &[6])], &[send(1, 0, 5), last(0, &[5])]);
+    told_apart(invariant, &[send(1, 1, 5), last(0, &[5])], &[send(1, 0, 5), last(0, &[5])]);
+    let corrupt = Event::Delivered { reader: 9, partition: 0, offset: 0, value: None };
+    told_apart(invariant, &[send(1, 0, 5), corrupt], &[send(1, 0, 5), got(0, 5)]);
+}
+
+#[test]
+fn a_failed_write_that_shows_is_told_from_one_in_doubt() {
+    let bad = [send(1, 0, 5), Failed { value: 5 }, last(0, &[5])];
+    let good = [send(1, 0, 5), InDoubt { value: 5 }, last(0, &[5])];
+    told_apart("what failed is not visible", &bad, &good);
+}
+
+#[test]
+fn a_read_that_un_happened_is_told_from_one_that_retention_passed() {
+    let sent = [send(1, 0, 5), start(0), got(0, 5)];
+    let with = |end: Event| [&sent[..], &[end]].concat();
+    told_apart("what was read stays", &with(last(0, &[])), &with(last(1, &[])));
+}
+
+#[test]
+fn a_skipped_or_repeated_poll_is_told_from_an_announced_gap_and_a_new_start() {
+    let invariant = "a reader gets each offset once, in order";
+    let sent = [send(1, 0, 5), send(1, 0, 6), send(1, 0, 7), start(0), got(0, 5)];
+    let with = |more: &[Event]| [&sent[..], more].concat();
+    let gap = Missing { reader: 9, partition: 0, from: 1, to: 2 };
+    told_apart(invariant, &with(&[got(2, 7)]), &with(&[gap, got(2, 7)]));
+    told_apart(invariant, &with(&[got(0, 5)]), &with(&[start(0), got(0, 5)]));
+}
+
+#[test]
+fn exceeded_credit_is_told_from_credit_used_up() {
+    let invariant = "nothing is sent beyond the credit";
+    told_apart(invariant, &[limit(10), spent(6), spent(5)], &[limit(10), spent(6), spent(4)]);
+    told_apart(invariant, &[spent(1), limit(10)], &[limit(10), spent(1), limit(12), spent(11)]);
+}
+
+#[test]
+fn a_lie_about_the_level_is_told_from_more_than_was_asked_for() {
+    let bad = [send(1, 0, 5), stored_written(5, 0)];
+    told_apart("an answer promises no less than was asked for", &bad, &[written(5), stored(5, 0)]);
+}
+
+#[test]
+fn what_is_stuck_is_told_from_what_has_not_had_its_time() {
+    let invariant = "everything comes to its end";
+    told_apart(invariant, &[send(1, 0, 5), Settled], &[send(1, 0, 5)]);
+    let sent =
+        [send(1, 0, 5), send(1, 0, 6), stored(5, 0), stored(6, 1), start(0), got(0, 5), last(0, &[5, 6])];
+    let with = |more: &[Event]| [&sent[..], more].concat();
+    told_apart(invariant, &with(&[Settled]), &with(&[Event::Stop { reader: 9 }, Settled]));
+    told_apart(invariant, &[Held { what: "bytes".to_owned(), amount: 1 }, Settled], &[Settled]);
+}
