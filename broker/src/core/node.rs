@@ -20,7 +20,9 @@ use crate::core::coordinator::{Coordinator, Refusal, TopicLimits, info};
 use crate::core::event::{FlushedPartition, Request};
 use crate::core::ingest::{Ingest, IngestLimits};
 use crate::core::partition::{Offered, Partition};
-use crate::core::publish::{PendingAppend, PublishLane, Publishing, TopicChange, TopicChangeKind, Waiting};
+use crate::core::publish::{
+    Answer, PendingAppend, PublishLane, Publishing, TopicChange, TopicChangeKind, Waiting,
+};
 use crate::core::subscription::{DeliveryLimits, Partitions, Subscriptions};
 use crate::core::trim::TrimLookups;
 use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
@@ -176,7 +178,7 @@ impl Node {
 
     /// Sends what the events since the last call have made possible: answers, deliveries, credit.
     pub fn settle(&mut self, actions: &mut Actions) {
-        self.publishing.send_acks(actions);
+        self.publishing.send_answers(actions);
         self.subscriptions.pump(&mut self.partitions, actions);
         self.evict();
         while let Some((lane, limit)) = self.ingest.next_grant() {
@@ -377,16 +379,18 @@ impl Node {
                 self.counted.duplicates += 1;
                 self.ingest.release(lane, bytes, 0);
                 let entry = entry(result, true);
+                let answer = Answer::Stored(entry);
+                let last = actions.last_ticket();
                 if durable {
-                    self.publishing.ack(lane, entry);
+                    self.publishing.answer(lane, answer, last);
                 } else {
                     // The original is among the frames given to the journal so far.
-                    self.publishing.wait(actions.last_ticket(), Waiting::Duplicate { lane, entry });
+                    self.publishing.wait(last, Waiting::Answer { lane, answer: Some(answer) });
                 }
             }
             Offered::Refused(code, detail) => {
                 self.ingest.release(lane, bytes, 0);
-                reject(lane, header.partition.partition, header.sequence, (code, detail), actions);
+                self.reject(lane, (header.partition.partition, header.sequence), (code, detail), actions);
             }
         }
     }
@@ -420,11 +424,26 @@ impl Node {
         self.partitions.get_mut(&header.partition).ok_or_else(|| (ErrorCode::PartitionNotFound, detail()))
     }
 
+    /// Refuses a batch, once those before it have their answers.
+    fn reject(
+        &mut self,
+        lane: LaneId,
+        (partition, sequence): (PartitionId, Sequence),
+        (code, detail): Refusal,
+        actions: &mut Actions,
+    ) {
+        let retry_after_ms = if code == ErrorCode::StorageFull { STORAGE_FULL_RETRY_MS } else { 0 };
+        actions.rejections.push(code);
+        let rejected = PublishRejected { partition, sequence, code, retry_after_ms, detail };
+        self.publishing.answer(lane, Answer::Refused(rejected), actions.last_ticket());
+    }
+
     fn durable(&mut self, through: Ticket, actions: &mut Actions) {
         while let Some(waiting) = self.publishing.next_durable(through) {
             match waiting {
                 Waiting::Append(append) => self.append_durable(append),
-                Waiting::Duplicate { lane, entry } => self.publishing.ack(lane, entry),
+                Waiting::Answer { lane, answer: Some(answer) } => self.publishing.give(lane, answer),
+                Waiting::Answer { answer: None, .. } => {}
                 Waiting::Topic(change) => self.topic_durable(change, actions),
                 Waiting::Trim(pending) => self.trim_durable(&pending, actions),
             }
@@ -433,7 +452,7 @@ impl Node {
 
     fn append_durable(&mut self, append: PendingAppend) {
         if let Some(entry) = append.entry {
-            self.publishing.ack(append.lane, entry);
+            self.publishing.give(append.lane, Answer::Stored(entry));
         }
         match self.partitions.get_mut(&append.key) {
             Some(partition) => {
@@ -517,19 +536,6 @@ fn fail(lane: LaneId, request: u32, (code, detail): Refusal, actions: &mut Actio
 fn refuse_lane(lane: LaneId, refusal: Refusal, actions: &mut Actions) {
     fail(lane, 0, refusal, actions);
     actions.outgoing.push(Outgoing::Finish(lane));
-}
-
-fn reject(
-    lane: LaneId,
-    partition: PartitionId,
-    sequence: Sequence,
-    (code, detail): Refusal,
-    actions: &mut Actions,
-) {
-    let retry_after_ms = if code == ErrorCode::StorageFull { STORAGE_FULL_RETRY_MS } else { 0 };
-    actions.rejections.push(code);
-    let rejected = PublishRejected { partition, sequence, code, retry_after_ms, detail };
-    actions.outgoing.push(Outgoing::Frames(lane, vec![rejected.to_frame()]));
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use weir_protocol::message::{AckEntry, Message, PublishAck};
+use weir_protocol::message::{AckEntry, Message, PublishAck, PublishRejected};
 use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
 use crate::core::trim::PendingTrim;
@@ -12,13 +12,29 @@ use weir_protocol::limits::ACK_ENTRIES_MAX;
 /// The publish lanes and the frames on their way to the disk.
 #[derive(Debug, Default)]
 pub struct Publishing {
-    lanes: BTreeMap<LaneId, PublishLane>,
+    lanes: BTreeMap<LaneId, OpenLane>,
     /// In order of ticket.
     pending: VecDeque<Pending>,
     /// How many of `pending`, from the front, the operating system has.
     written: usize,
-    /// Results ready to be sent.
-    acks: BTreeMap<LaneId, Vec<AckEntry>>,
+    /// Results ready to be sent, in order.
+    answers: BTreeMap<LaneId, Vec<Answer>>,
+}
+
+/// A lane and how many of its batches wait for their answer among `pending`.
+#[derive(Debug)]
+struct OpenLane {
+    lane: PublishLane,
+    owed: usize,
+}
+
+/// The answer to a batch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// It is stored.
+    Stored(AckEntry),
+    /// It is refused.
+    Refused(PublishRejected),
 }
 
 /// A stream on which batches for one topic come.
@@ -44,12 +60,13 @@ pub struct Pending {
 pub enum Waiting {
     /// A batch.
     Append(PendingAppend),
-    /// A batch that had been appended before, but is not durable yet.
-    Duplicate {
-        /// Where the answer goes.
+    /// An answer that is known, but not true yet or not next: a batch that had been appended before and is not durable, or
+    /// one that is refused while earlier ones wait.
+    Answer {
+        /// Where it goes.
         lane: LaneId,
-        /// The answer.
-        entry: AckEntry,
+        /// The answer; `None` once it has been given.
+        answer: Option<Answer>,
     },
     /// A change of a topic.
     Topic(TopicChange),
@@ -101,18 +118,18 @@ pub enum TopicChangeKind {
 impl Publishing {
     /// A stream became a publish lane.
     pub fn open(&mut self, lane: LaneId, state: PublishLane) {
-        self.lanes.insert(lane, state);
+        self.lanes.insert(lane, OpenLane { lane: state, owed: 0 });
     }
 
     /// A lane has ended; results owed to it are dropped when their time comes.
     pub fn close(&mut self, lane: LaneId) {
         self.lanes.remove(&lane);
-        self.acks.remove(&lane);
+        self.answers.remove(&lane);
     }
 
     /// The lane, if it is open.
     pub fn lane(&self, lane: LaneId) -> Option<PublishLane> {
-        self.lanes.get(&lane).copied()
+        self.lanes.get(&lane).map(|open| open.lane)
     }
 
     /// Something waits for a frame, which must not be earlier than those of all that wait already.
@@ -121,13 +138,27 @@ impl Publishing {
     /// If it is.
     pub fn wait(&mut self, ticket: Ticket, what: Waiting) {
         assert!(self.pending.back().is_none_or(|last| last.ticket <= ticket), "tickets only grow");
+        if let Some(lane) = what.lane().and_then(|lane| self.lanes.get_mut(&lane)) {
+            lane.owed += 1;
+        }
         self.pending.push_back(Pending { ticket, what });
     }
 
-    /// A result can be sent.
-    pub fn ack(&mut self, lane: LaneId, entry: AckEntry) {
-        if self.lanes.contains_key(&lane) {
-            self.acks.entry(lane).or_default().push(entry);
+    /// An answer is true already. It goes as soon as the lane's earlier batches have theirs; `last` is the ticket of the
+    /// last frame ever given to the journal.
+    pub fn answer(&mut self, lane: LaneId, answer: Answer, last: Ticket) {
+        match self.lanes.get(&lane) {
+            Some(open) if open.owed > 0 => self.wait(last, Waiting::Answer { lane, answer: Some(answer) }),
+            Some(_) => self.answers.entry(lane).or_default().push(answer),
+            None => {}
+        }
+    }
+
+    /// The answer to a batch that waited can go.
+    pub fn give(&mut self, lane: LaneId, answer: Answer) {
+        if let Some(open) = self.lanes.get_mut(&lane) {
+            open.owed -= 1;
+            self.answers.entry(lane).or_default().push(answer);
         }
     }
 
@@ -138,14 +169,12 @@ impl Publishing {
                 break;
             }
             self.written += 1;
-            let Waiting::Append(append) = &mut pending.what else { continue };
-            let lane = append.lane;
-            let wants = self.lanes.get(&lane).map(|lane| lane.durability);
-            if wants == Some(Durability::Written)
-                && let Some(mut entry) = append.entry.take()
-            {
-                entry.durability = Durability::Written;
-                self.acks.entry(lane).or_default().push(entry);
+            let lane = pending.what.lane();
+            let open = lane.and_then(|lane| self.lanes.get(&lane));
+            let content = open.is_some_and(|open| open.lane.durability == Durability::Written);
+            let early = if content { pending.what.take_early() } else { None };
+            if let (Some(lane), Some(answer)) = (lane, early) {
+                self.give(lane, answer);
             }
         }
     }
@@ -157,20 +186,60 @@ impl Publishing {
         Some(pending.what)
     }
 
-    /// Sends the results that are ready, one frame for each lane.
-    pub fn send_acks(&mut self, actions: &mut Actions) {
-        while let Some((lane, mut entries)) = self.acks.pop_first() {
-            while !entries.is_empty() {
-                let rest = entries.split_off(entries.len().min(ACK_ENTRIES_MAX));
-                let frame = PublishAck { entries }.to_frame();
-                actions.outgoing.push(Outgoing::Frames(lane, vec![frame]));
-                entries = rest;
+    /// Sends the results that are ready, those of a lane in order.
+    pub fn send_answers(&mut self, actions: &mut Actions) {
+        while let Some((lane, answers)) = self.answers.pop_first() {
+            let mut frames = Vec::new();
+            let mut entries = Vec::new();
+            for answer in answers {
+                match answer {
+                    Answer::Stored(entry) if entries.len() < ACK_ENTRIES_MAX => entries.push(entry),
+                    Answer::Stored(entry) => {
+                        let full = std::mem::replace(&mut entries, vec![entry]);
+                        frames.push(PublishAck { entries: full }.to_frame());
+                    }
+                    Answer::Refused(rejected) => {
+                        if !entries.is_empty() {
+                            let before = std::mem::take(&mut entries);
+                            frames.push(PublishAck { entries: before }.to_frame());
+                        }
+                        frames.push(rejected.to_frame());
+                    }
+                }
             }
+            if !entries.is_empty() {
+                frames.push(PublishAck { entries }.to_frame());
+            }
+            actions.outgoing.push(Outgoing::Frames(lane, frames));
         }
     }
 
     /// How much waits for the journal.
     pub fn pending(&self) -> usize {
         self.pending.len()
+    }
+}
+
+impl Waiting {
+    /// The lane that is owed an answer.
+    const fn lane(&self) -> Option<LaneId> {
+        match self {
+            Self::Append(append) => Some(append.lane),
+            Self::Answer { lane, .. } => Some(*lane),
+            Self::Topic(_) => None,
+        }
+    }
+
+    /// Takes the answer for someone who is content once the operating system has the frame.
+    fn take_early(&mut self) -> Option<Answer> {
+        let answer = match self {
+            Self::Append(append) => append.entry.take().map(Answer::Stored),
+            Self::Answer { answer, .. } => answer.take(),
+            Self::Topic(_) => None,
+        };
+        answer.map(|answer| match answer {
+            Answer::Stored(entry) => Answer::Stored(AckEntry { durability: Durability::Written, ..entry }),
+            refused @ Answer::Refused(_) => refused,
+        })
     }
 }

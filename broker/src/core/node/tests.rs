@@ -219,13 +219,15 @@ fn a_gap_in_sequences_is_refused_and_changes_nothing() {
     let mut script = Script::new(1 << 20);
     script.publish(0, 0, b"one");
     script.publish(0, 2, b"three");
+    script.sync();
+    let ack: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
+    assert_eq!(ack.entries[0].base_offset, Offset::ZERO);
     let rejected: PublishRejected = script.take(PUBLISH, FrameKind::PublishRejected);
     assert_eq!((rejected.code, rejected.sequence), (ErrorCode::SequenceGap, Sequence::new(2)));
     script.publish(0, 1, b"two");
     script.sync();
     let ack: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
-    let offsets: Vec<u64> = ack.entries.iter().map(|entry| entry.base_offset.get()).collect();
-    assert_eq!(offsets, [0, 1]);
+    assert_eq!(ack.entries[0].base_offset, Offset::new(1));
     assert_eq!(script.node.figures().held_bytes, 0);
 }
 
@@ -322,9 +324,9 @@ fn a_deleted_topic_ends_its_readers_and_gives_back_its_memory() {
     let delete = weir_protocol::message::DeleteTopic { request: 4, name: "orders".to_owned() };
     script.event(Event::Request(lane(CONTROL), Request::Delete(delete)));
     script.publish(1, 1, b"too late");
+    script.sync();
     let rejected: PublishRejected = script.take(PUBLISH, FrameKind::PublishRejected);
     assert_eq!(rejected.code, ErrorCode::TopicDeleted);
-    script.sync();
     let _: Done = script.take(CONTROL, FrameKind::Done);
     let ended: PartitionEnded = script.take(SUBSCRIBE, FrameKind::PartitionEnded);
     assert_eq!(ended.code, ErrorCode::TopicDeleted);
@@ -488,4 +490,40 @@ pub(crate) fn stored_batch() -> StoredBatch {
         voids: weir_protocol::batch::Voids::NONE,
     };
     StoredBatch { section, producer: batch(key, 0, b"any") }
+}
+
+#[test]
+fn a_refusal_does_not_overtake_the_answers_to_earlier_batches() {
+    let mut script = Script::new(0);
+    script.publish(0, 0, b"a");
+    script.event(Event::StorageFull(true));
+    script.publish(0, 1, b"b");
+    assert!(script.kinds().is_empty(), "the first batch has no answer yet: {:?}", script.kinds());
+    script.sync();
+    assert_eq!(script.kinds(), [FrameKind::PublishAck, FrameKind::PublishRejected]);
+    // Nothing is owed any more: the next one is refused at once.
+    script.publish(0, 1, b"b");
+    assert_eq!(script.kinds().len(), 3);
+}
+
+#[test]
+fn a_duplicate_is_answered_as_early_as_what_follows_it() {
+    let mut script = Script::new(0);
+    let second = lane(PUBLISH + 100);
+    let open = PublishOpen { topic: script.topic, durability: Durability::Written };
+    script.event(Event::PublishOpened(second, open));
+    script.publish(0, 0, b"a");
+    for (sequence, value) in [(0, b"a"), (1, b"b")] {
+        let batch = batch(script.key(0), sequence, value);
+        let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
+        let publish = Publish { acked_below: Sequence::ZERO, batch };
+        script.event(Event::Publish(second, Box::new(publish), bytes));
+    }
+    script.event(Event::Written(script.actions.last_ticket()));
+    let acks: Vec<PublishAck> =
+        script.sent.iter().map(|(_, frame)| PublishAck::from_frame(frame).unwrap()).collect();
+    let entries: Vec<_> = acks.iter().flat_map(|ack| &ack.entries).collect();
+    let told: Vec<_> = entries.iter().map(|entry| (entry.sequence.get(), entry.duplicate)).collect();
+    assert_eq!(told, [(0, true), (1, false)], "in the order of sending");
+    assert!(entries.iter().all(|entry| entry.durability == Durability::Written));
 }
