@@ -1,1 +1,72 @@
-fn main() {}
+//! The machines of broker and client in a simulated world: each seed is a world with its own faults, and always the same.
+//!
+//! `WEIR_SEED=n` runs one world, `WEIR_SEEDS=n` so many of each workload, `WEIR_WITHOUT=Kill,Stall` leaves faults out.
+
+mod broker;
+mod client;
+mod coverage;
+mod faults;
+mod network;
+mod random;
+mod run;
+mod scheduler;
+mod workload;
+mod world;
+
+use std::process::Command;
+
+use workload::ALL;
+
+#[test]
+fn steady() {
+    run::run(&ALL[0]);
+}
+
+#[test]
+fn written() {
+    run::run(&ALL[1]);
+}
+
+#[test]
+fn backlog() {
+    run::run(&ALL[2]);
+}
+
+#[test]
+fn retention() {
+    run::run(&ALL[3]);
+}
+
+#[test]
+fn crowd() {
+    run::run(&ALL[4]);
+}
+
+#[test]
+fn impatient() {
+    run::run(&ALL[5]);
+}
+
+/// The traces of some worlds.
+fn traces() -> String {
+    let worlds = (900..904).flat_map(|seed| ALL.iter().map(move |workload| (seed, workload)));
+    worlds.map(|(seed, workload)| format!("{:016x} ", run::world(seed, workload, &[]).trace)).collect()
+}
+
+#[test]
+fn a_seed_gives_the_same_trace_in_two_runs_and_in_two_processes() {
+    let here = traces();
+    if std::env::var_os("WEIR_TRACES").is_some() {
+        println!("traces: {here}");
+        return;
+    }
+    assert_eq!(here, traces(), "two runs in one process");
+    let name = "a_seed_gives_the_same_trace_in_two_runs_and_in_two_processes";
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("WEIR_TRACES", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(child.stdout).unwrap();
+    assert!(said.contains(&here), "another process has other traces: {said} instead of {here}");
+}

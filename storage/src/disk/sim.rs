@@ -78,6 +78,11 @@ impl SimDisk {
         self.state().faults.plan(fault);
     }
 
+    /// Forgets the failures that have not come, and lets a disk that was to halt go on.
+    pub fn mend(&self) {
+        self.state().faults.restart();
+    }
+
     /// After `changes` more calls that change something, no call works until the next crash or kill.
     pub fn halt_after(&self, changes: u64) {
         let mut state = self.state();

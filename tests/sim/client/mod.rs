@@ -1,0 +1,454 @@
+//! A client's process: the machines of the real client, driven as its tasks drive them.
+
+mod publishing;
+mod reading;
+mod topics;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use harness::check::{Event, Level};
+use weir_broker::core::deframe::{Deframer, Found};
+use weir_broker::core::{ConnectionId, StreamId};
+use weir_broker::pool::BufferPool;
+use weir_client::Retry;
+use weir_client::core::link::{Cause, Link, Next};
+use weir_client::core::requests::Requests;
+use weir_client::core::time::Mono;
+use weir_protocol::frame::{FrameKind, RawFrame};
+use weir_protocol::limits::FRAME_BYTES_MAX;
+use weir_protocol::message::{Failure, Hello, Message, PROTOCOL_VERSION, ServerLimits, Welcome};
+use weir_protocol::read::Reader;
+use weir_protocol::units::TopicId;
+
+use crate::coverage::Coverage;
+use crate::network::Arrival;
+use crate::random::Random;
+use crate::scheduler::{MS, SECOND};
+pub(crate) use publishing::PublishPlan;
+use publishing::Publishing;
+pub(crate) use reading::{ReadPlan, Reading};
+use topics::Topics;
+
+/// A broker that has not greeted by then is given up.
+const GREETING_WITHIN: u64 = 5 * SECOND;
+
+/// A lane that failed alone is opened again after so long, as in the real client.
+const REOPEN_PAUSE: u64 = 200 * MS;
+
+/// What a client does.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// Publishes.
+    Publish(PublishPlan),
+    /// Reads.
+    Read(ReadPlan),
+    /// Makes, changes and deletes topics beside.
+    Topics,
+}
+
+/// What a client is told of the world, and what it does to it.
+pub(crate) struct Context<'a> {
+    pub(crate) now: u64,
+    pub(crate) topic: TopicId,
+    pub(crate) partitions: u32,
+    pub(crate) history: &'a mut Vec<Event>,
+    pub(crate) coverage: &'a mut Coverage,
+    /// Numbers that are never used twice: values, and names of clients and readers.
+    pub(crate) next_number: &'a mut u64,
+    pub(crate) outputs: Vec<Output>,
+    /// Something that must not happen.
+    pub(crate) defect: Option<String>,
+    /// When it wants to be woken.
+    pub(crate) wake_at: u64,
+}
+
+/// What a client wants done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Make a connection.
+    Connect,
+    /// Send on a stream.
+    Send(ConnectionId, Arrival),
+    /// Close the connection.
+    Close(ConnectionId),
+}
+
+impl Context<'_> {
+    pub(crate) fn mono(&self) -> Mono {
+        Mono::new(std::time::Duration::from_micros(self.now))
+    }
+
+    fn wake(&mut self, at: u64) {
+        self.wake_at = self.wake_at.min(at.max(self.now + 1));
+    }
+
+    fn number(&mut self) -> u64 {
+        *self.next_number += 1;
+        *self.next_number
+    }
+
+    fn defect(&mut self, what: impl FnOnce() -> String) {
+        self.defect.get_or_insert_with(what);
+    }
+}
+
+/// Whom an answer on the control stream is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ask {
+    Identity,
+    Topic,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Connecting,
+    Open(Peer),
+}
+
+/// The broker, as a connection shows it.
+#[derive(Debug)]
+struct Peer {
+    id: ConnectionId,
+    greeted: Option<ServerLimits>,
+    deadline: u64,
+    leaving: bool,
+    next_stream: u64,
+    streams: BTreeMap<StreamId, Deframer>,
+    lanes: BTreeMap<StreamId, u32>,
+}
+
+impl Peer {
+    fn open(&mut self, lane: u32) -> StreamId {
+        let stream = StreamId(self.next_stream);
+        self.next_stream += 4;
+        self.lanes.insert(stream, lane);
+        stream
+    }
+
+    /// A number for a lane that no other lane of the world has.
+    const fn credit_of(&self, stream: StreamId) -> u64 {
+        self.id.0 << 20 | stream.0
+    }
+}
+
+#[derive(Debug)]
+enum App {
+    Publish(Box<Publishing>),
+    Read(Box<Reading>),
+    Topics(Topics),
+}
+
+/// A client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    work: Work,
+    random: Random,
+    link: Link,
+    requests: Requests<Ask>,
+    state: State,
+    app: App,
+    pool: BufferPool,
+}
+
+impl Client {
+    pub(crate) fn new(work: Work, mut random: Random, context: &mut Context<'_>) -> Self {
+        let app = match &work {
+            Work::Publish(plan) => App::Publish(Box::new(Publishing::new(*plan, random.fork(), context))),
+            Work::Read(plan) => App::Read(Box::new(Reading::new(*plan, random.fork(), context))),
+            Work::Topics => App::Topics(Topics::new(random.fork())),
+        };
+        let link = Link::new(Retry::default(), None, random.next());
+        let (requests, state) = (Requests::default(), State::Idle);
+        Self { work, random, link, requests, state, app, pool: BufferPool::new(1 << 16) }
+    }
+
+    /// The process dies and another one takes its place.
+    pub(crate) fn restart(&mut self, context: &mut Context<'_>) {
+        if let State::Open(peer) = &self.state {
+            context.outputs.push(Output::Close(peer.id));
+        }
+        let random = self.random.fork();
+        match &mut self.app {
+            App::Publish(app) => app.end(context),
+            App::Read(app) => app.end(context),
+            App::Topics(_) => {}
+        }
+        let left = match &self.app {
+            App::Publish(app) => Work::Publish(app.plan_left()),
+            App::Read(_) | App::Topics(_) => self.work.clone(),
+        };
+        *self = Self::new(left, random, context);
+    }
+
+    /// A connection was made, or not.
+    pub(crate) fn connected(&mut self, id: Option<ConnectionId>, context: &mut Context<'_>) {
+        if !matches!(self.state, State::Connecting) {
+            context.outputs.extend(id.map(Output::Close));
+            return;
+        }
+        let Some(id) = id else {
+            self.state = State::Idle;
+            self.link.failed(context.mono(), cause("no connection"));
+            return;
+        };
+        let hello = Hello {
+            version_min: PROTOCOL_VERSION,
+            version_max: PROTOCOL_VERSION,
+            features: 0,
+            frame_bytes_max: FRAME_BYTES_MAX,
+            client_name: "sim".to_owned(),
+            client_version: String::new(),
+        };
+        context.outputs.push(Output::Send(id, Arrival::Bytes(StreamId(0), hello.to_frame())));
+        self.state = State::Open(Peer {
+            id,
+            greeted: None,
+            deadline: context.now + GREETING_WITHIN,
+            leaving: false,
+            next_stream: 4,
+            streams: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+        });
+    }
+
+    /// Something arrives.
+    pub(crate) fn arrived(&mut self, id: ConnectionId, arrival: Arrival, context: &mut Context<'_>) {
+        let State::Open(peer) = &mut self.state else { return };
+        if peer.id != id {
+            return;
+        }
+        match arrival {
+            Arrival::Lost => self.lost(context),
+            Arrival::End(stream) => {
+                if let Some(lane) = peer.lanes.remove(&stream) {
+                    self.lane_ended(lane, context);
+                }
+            }
+            Arrival::Bytes(stream, bytes) => self.heard(stream, bytes, context),
+        }
+    }
+
+    fn heard(&mut self, stream: StreamId, mut bytes: Bytes, context: &mut Context<'_>) {
+        loop {
+            let State::Open(peer) = &mut self.state else { return };
+            let deframer = peer.streams.entry(stream).or_default();
+            match deframer.next(&mut bytes, FRAME_BYTES_MAX, &self.pool) {
+                Ok(Found::Nothing) => return,
+                Ok(Found::Header(_)) => {}
+                Ok(Found::Frame(frame)) => {
+                    if let Err(what) = self.frame(stream, &frame, context) {
+                        context.defect(|| format!("a client refuses what the broker says: {what}"));
+                        return;
+                    }
+                }
+                Err(error) => return context.defect(|| format!("no frame on stream {}: {error}", stream.0)),
+            }
+        }
+    }
+
+    fn frame(&mut self, stream: StreamId, frame: &RawFrame, context: &mut Context<'_>) -> Result<(), String> {
+        let State::Open(peer) = &mut self.state else { return Ok(()) };
+        if stream == StreamId(0) {
+            return self.control(frame, context);
+        }
+        let Some(lane) = peer.lanes.get(&stream).copied() else { return Ok(()) };
+        if frame.kind == FrameKind::Failure {
+            let failure = Failure::from_frame(frame).map_err(|error| error.to_string())?;
+            return Err(format!("a lane was refused: {failure:?}"));
+        }
+        let credit = peer.credit_of(stream);
+        match &mut self.app {
+            App::Publish(app) => app.frame((lane, credit), frame, context),
+            App::Read(app) => app.frame((lane, credit), frame, context),
+            App::Topics(_) => Err("a lane of a client that has none".to_owned()),
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other answer begins with the number of its request"
+    )]
+    fn control(&mut self, frame: &RawFrame, context: &mut Context<'_>) -> Result<(), String> {
+        let State::Open(peer) = &mut self.state else { return Ok(()) };
+        match frame.kind {
+            FrameKind::Welcome => {
+                let welcome = Welcome::from_frame(frame).map_err(|error| error.to_string())?;
+                peer.greeted = Some(welcome.limits);
+                self.link.connected();
+                match &mut self.app {
+                    App::Publish(app) => app.connected(&welcome.limits),
+                    App::Read(app) => app.connected(&welcome.limits),
+                    App::Topics(_) => {}
+                }
+            }
+            FrameKind::GoAway => {
+                peer.leaving = true;
+                self.link.leaving();
+            }
+            _ => {
+                let request = Reader::new(&frame.body).u32().map_err(|error| error.to_string())?;
+                match (self.requests.answered(request), &mut self.app) {
+                    (Some(Ask::Identity), App::Publish(app)) => {
+                        app.identified(frame, peer.greeted.as_ref(), context)?;
+                    }
+                    (Some(Ask::Topic), App::Topics(app)) => app.answered(frame, context)?,
+                    (_, _) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, context: &mut Context<'_>) {
+        let state = std::mem::replace(&mut self.state, State::Idle);
+        if matches!(&state, State::Open(peer) if peer.greeted.is_some()) {
+            self.link.lost(context.mono(), cause("lost"));
+        } else {
+            self.link.failed(context.mono(), cause("lost while greeting"));
+        }
+        for ask in self.requests.connection_lost() {
+            self.unanswered(ask);
+        }
+        match &mut self.app {
+            App::Publish(app) => app.lost(context),
+            App::Read(app) => app.lost(),
+            App::Topics(_) => {}
+        }
+    }
+
+    fn unanswered(&mut self, ask: Ask) {
+        match (ask, &mut self.app) {
+            (Ask::Identity, App::Publish(app)) => app.asked = false,
+            (Ask::Topic, App::Topics(app)) => app.gave_up(),
+            (_, _) => {}
+        }
+    }
+
+    fn lane_ended(&mut self, lane: u32, context: &mut Context<'_>) {
+        match &mut self.app {
+            App::Publish(app) => app.lane_ended(lane, context),
+            App::Read(app) => app.lane_ended(lane, context),
+            App::Topics(_) => {}
+        }
+    }
+
+    /// Does what can be done now, and says when to be woken.
+    pub(crate) fn turn(&mut self, context: &mut Context<'_>) {
+        if matches!(self.state, State::Idle) {
+            match self.link.next(context.mono()) {
+                Next::Connect => {
+                    self.state = State::Connecting;
+                    context.outputs.push(Output::Connect);
+                }
+                Next::Wait(until) => context.wake(micros(until)),
+                Next::Stop => context.defect(|| "a link gave up for good".to_owned()),
+            }
+        }
+        for (ask, _) in self.requests.expire(context.mono()) {
+            self.unanswered(ask);
+        }
+        let mut peer = match &mut self.state {
+            State::Open(peer) if peer.greeted.is_some() => Some(peer),
+            State::Open(peer) if peer.deadline <= context.now => {
+                context.outputs.push(Output::Close(peer.id));
+                self.lost(context);
+                context.wake(context.now + 1);
+                return;
+            }
+            State::Open(peer) => {
+                context.wake(peer.deadline);
+                None
+            }
+            State::Idle | State::Connecting => None,
+        };
+        match &mut self.app {
+            App::Publish(app) => app.turn(peer.as_deref_mut(), &mut self.requests, context),
+            App::Read(app) => app.turn(peer.as_deref_mut(), context),
+            App::Topics(app) => app.turn(&mut self.requests, context),
+        }
+        if let Some(peer) = peer {
+            for frame in self.requests.unsent() {
+                context.outputs.push(Output::Send(peer.id, Arrival::Bytes(StreamId(0), frame)));
+            }
+        }
+        if let Some(deadline) = self.requests.next_deadline() {
+            context.wake(micros(deadline));
+        }
+    }
+
+    /// No new work from now on; what is under way is to end.
+    pub(crate) fn calm(&mut self) {
+        match &mut self.app {
+            App::Publish(app) => app.calm(),
+            App::Read(app) => app.calm(),
+            App::Topics(app) => app.calm(),
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        match &self.app {
+            App::Publish(app) => app.is_idle(),
+            App::Read(_) => true,
+            App::Topics(_) => self.requests.is_empty(),
+        }
+    }
+
+    /// Whether it reads.
+    pub(crate) const fn reads(&self) -> bool {
+        matches!(self.app, App::Read(_))
+    }
+
+    /// The reader's next offset in each partition.
+    pub(crate) fn positions(&self) -> Vec<(u32, u64)> {
+        match &self.app {
+            App::Read(app) => app.positions(),
+            App::Publish(_) | App::Topics(_) => Vec::new(),
+        }
+    }
+
+    /// What a producer has not given back although nothing is under way.
+    pub(crate) fn held(&self) -> u64 {
+        match &self.app {
+            App::Publish(app) => app.held(),
+            App::Read(_) | App::Topics(_) => 0,
+        }
+    }
+}
+
+/// The time since the world began.
+fn micros(time: Mono) -> u64 {
+    u64::try_from(time.since(Mono::ZERO).as_micros()).unwrap_or(u64::MAX)
+}
+
+fn cause(text: &str) -> Cause {
+    Cause { text: text.to_owned(), is_final: false }
+}
+
+/// The bytes of a value: nobody could have made them by chance.
+pub(crate) fn payload(value: u64, bytes_max: u64) -> Vec<u8> {
+    let mut random = Random::new(value);
+    let length = random.between(8, bytes_max.max(9));
+    let mut bytes = value.to_le_bytes().to_vec();
+    while (bytes.len() as u64) < length {
+        bytes.extend(random.next().to_le_bytes());
+    }
+    bytes
+}
+
+/// The value that bytes stand for, if somebody made them.
+pub(crate) fn value_of(bytes: &[u8], bytes_max: u64) -> Option<u64> {
+    let (first, _) = bytes.split_first_chunk::<8>()?;
+    let value = u64::from_le_bytes(*first);
+    (payload(value, bytes_max) == bytes).then_some(value)
+}
+
+/// As histories know it.
+const fn level_of(durability: weir_protocol::units::Durability) -> Level {
+    match durability {
+        weir_protocol::units::Durability::Written => Level::Written,
+        weir_protocol::units::Durability::Durable => Level::Durable,
+    }
+}

@@ -1,0 +1,481 @@
+//! A client that publishes: the producer's machine, its lanes, and an application that enqueues records.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use harness::check::Event;
+use weir_broker::core::StreamId;
+use weir_client::Retry;
+use weir_client::core::producer::{
+    Completion, Identity, LaneId, Outcome, Outgoing, OutgoingContent, Producer, ProducerOptions, PushError,
+    Routing, Why,
+};
+use weir_client::core::requests::{Repeat, Requests};
+use weir_client::core::window::Ticket;
+use weir_protocol::batch::{BatchBuilder, Compression, ProducerBatch, RecordInput};
+use weir_protocol::frame::{FrameKind, RawFrame};
+use weir_protocol::message::{
+    Grant, Message, OpenProducer, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected,
+    ServerLimits,
+};
+use weir_protocol::units::{Durability, PartitionId};
+
+use super::{Ask, Context, Output, Peer, REOPEN_PAUSE, level_of, micros, payload, value_of};
+use crate::coverage::Situation;
+use crate::network::Arrival;
+use crate::random::Random;
+use crate::scheduler::MS;
+
+/// What a producer's application does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PublishPlan {
+    /// Records to be sent.
+    pub(crate) records: u64,
+    /// Most records at a time.
+    pub(crate) burst: u64,
+    /// Longest pause between two bursts.
+    pub(crate) pause: u64,
+    /// Longest record.
+    pub(crate) record_bytes: u64,
+    /// How safe answers are to be.
+    pub(crate) durability: Durability,
+    /// Bytes and messages without a result.
+    pub(crate) window: (u64, u64),
+    /// Longest time to a result.
+    pub(crate) timeout: Duration,
+    /// Least time a batch waits for more records.
+    pub(crate) linger: Duration,
+}
+
+/// A lane with its stream.
+#[derive(Debug)]
+struct Stream {
+    id: StreamId,
+    credit: u64,
+    limit: u64,
+    spent: u64,
+    /// Taken, and not sealed yet.
+    taken: VecDeque<Outgoing>,
+}
+
+/// A producer.
+#[derive(Debug)]
+pub(crate) struct Publishing {
+    plan: PublishPlan,
+    random: Random,
+    name: u32,
+    machine: Option<Producer<()>>,
+    /// An identity was asked for.
+    pub(super) asked: bool,
+    streams: BTreeMap<LaneId, Stream>,
+    /// Lanes that were told that they have something to do.
+    woken: BTreeSet<LaneId>,
+    /// Lanes that wait before they are opened again.
+    pausing: BTreeMap<LaneId, u64>,
+    next_burst: u64,
+    /// A record that waits for room: its place in the queue, and what it counts for.
+    waiting: Option<(Ticket, u64)>,
+}
+
+impl Publishing {
+    pub(super) fn new(plan: PublishPlan, random: Random, context: &mut Context<'_>) -> Self {
+        let name = u32::try_from(context.number()).unwrap_or(u32::MAX);
+        Self {
+            plan,
+            random,
+            name,
+            machine: None,
+            asked: false,
+            streams: BTreeMap::new(),
+            woken: BTreeSet::new(),
+            pausing: BTreeMap::new(),
+            next_burst: 0,
+            waiting: None,
+        }
+    }
+
+    fn options(&self, context: &Context<'_>) -> ProducerOptions {
+        ProducerOptions {
+            topic: context.topic,
+            partitions: context.partitions,
+            batch_bytes: 2 << 10,
+            batch_bytes_max: 8 << 10,
+            batch_records: 16,
+            linger: self.plan.linger,
+            in_flight_bytes: self.plan.window.0,
+            in_flight_messages: self.plan.window.1,
+            unacked_batches: 64,
+            delivery_timeout: self.plan.timeout,
+            retry: Retry::default(),
+        }
+    }
+
+    /// The broker gave an identity: the first one begins the machine.
+    pub(super) fn identified(
+        &mut self,
+        frame: &RawFrame,
+        limits: Option<&ServerLimits>,
+        context: &mut Context<'_>,
+    ) -> Result<(), String> {
+        self.asked = false;
+        if frame.kind != FrameKind::ProducerOpened {
+            return Err(format!("no identity, but {:?}", frame.kind));
+        }
+        let opened = ProducerOpened::from_frame(frame).map_err(|error| error.to_string())?;
+        let identity = Identity { producer: opened.producer, epoch: opened.epoch };
+        if let Some(machine) = &mut self.machine {
+            context.coverage.saw(Situation::NewIdentity);
+            machine.identified(identity);
+            return Ok(());
+        }
+        self.machine = Some(Producer::new(self.options(context), identity, self.random.next()));
+        limits.into_iter().for_each(|limits| self.connected(limits));
+        Ok(())
+    }
+
+    /// The broker has greeted.
+    pub(super) fn connected(&mut self, limits: &ServerLimits) {
+        if let Some(machine) = &mut self.machine {
+            let unacked = usize::try_from(limits.unacked_batches_max).unwrap_or(1);
+            machine.connected(limits.lanes_max.clamp(1, 64), unacked.max(1));
+        }
+        self.pausing.clear();
+    }
+
+    /// The connection is gone.
+    pub(super) fn lost(&mut self, context: &mut Context<'_>) {
+        let lanes = self.machine.as_ref().map_or(0, Producer::lanes);
+        (0..lanes).for_each(|lane| self.lose(LaneId(lane), context));
+    }
+
+    /// A lane's stream has ended while the connection lasts.
+    pub(super) fn lane_ended(&mut self, lane: u32, context: &mut Context<'_>) {
+        self.lose(LaneId(lane), context);
+        self.pausing.insert(LaneId(lane), context.now + REOPEN_PAUSE);
+    }
+
+    fn lose(&mut self, lane: LaneId, context: &mut Context<'_>) {
+        // The real client seals what it has taken before it looks at the stream again.
+        while let Some(outgoing) = self.streams.get_mut(&lane).and_then(|stream| stream.taken.pop_front()) {
+            self.seal(lane, outgoing, context);
+        }
+        self.streams.remove(&lane);
+        let Some(machine) = &mut self.machine else { return };
+        if !machine.is_lane_idle(lane) {
+            context.coverage.saw(Situation::ReconnectInFlight);
+        }
+        machine.lane_lost(lane, context.mono());
+    }
+
+    /// The process ends: whatever has no result gets one.
+    pub(super) fn end(&mut self, context: &mut Context<'_>) {
+        self.lost(context);
+        let mut done = Vec::new();
+        if let Some(machine) = &mut self.machine {
+            machine.end(&Why::Closed, &mut done);
+            if !done.is_empty() {
+                context.coverage.saw(Situation::ClientRestart);
+            }
+        }
+        self.complete(done, context);
+    }
+
+    pub(super) const fn plan_left(&self) -> PublishPlan {
+        self.plan
+    }
+
+    pub(super) const fn calm(&mut self) {
+        self.plan.records = 0;
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_none() && self.machine.as_ref().is_none_or(Producer::is_idle)
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.machine.as_ref().map_or(0, |machine| machine.window.bytes() + machine.window.messages())
+    }
+
+    /// Something came on a lane.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds break the protocol")]
+    pub(super) fn frame(
+        &mut self,
+        (lane, credit): (u32, u64),
+        frame: &RawFrame,
+        context: &mut Context<'_>,
+    ) -> Result<(), String> {
+        let lane = LaneId(lane);
+        let now = context.mono();
+        let Some(machine) = &mut self.machine else { return Err("an answer before any batch".to_owned()) };
+        let mut done = Vec::new();
+        match frame.kind {
+            FrameKind::Grant => {
+                let grant = Grant::from_frame(frame).map_err(|error| error.to_string())?;
+                context.history.push(Event::Limit { lane: credit, bytes: grant.limit_bytes });
+                machine.granted(lane, grant.limit_bytes);
+                if let Some(stream) = self.streams.get_mut(&lane) {
+                    stream.limit = grant.limit_bytes;
+                }
+            }
+            FrameKind::PublishAck => {
+                let ack = PublishAck::from_frame(frame).map_err(|error| error.to_string())?;
+                for entry in &ack.entries {
+                    machine.acked(lane, entry, now, &mut done).map_err(|error| error.to_string())?;
+                }
+            }
+            FrameKind::PublishRejected => {
+                let rejected = PublishRejected::from_frame(frame).map_err(|error| error.to_string())?;
+                machine.rejected(lane, rejected, now, &mut done).map_err(|error| error.to_string())?;
+            }
+            other => return Err(format!("{other:?} on a publishing lane")),
+        }
+        self.complete(done, context);
+        Ok(())
+    }
+
+    fn complete(&self, done: Vec<Completion<()>>, context: &mut Context<'_>) {
+        for completion in done {
+            match completion.outcome {
+                Outcome::Stored(entry, batch) => {
+                    if entry.duplicate {
+                        context.coverage.saw(Situation::Duplicate);
+                    }
+                    if entry.durability == Durability::Written {
+                        context.coverage.saw(Situation::WrittenAnswer);
+                    }
+                    let (level, duplicate) = (level_of(entry.durability), entry.duplicate);
+                    for (offset, value) in (entry.base_offset.get()..).zip(self.values(&batch)) {
+                        context.history.push(Event::Stored { value, offset, level, duplicate });
+                    }
+                }
+                Outcome::Failed(failed) => {
+                    if failed.why == Why::TimedOut {
+                        context.coverage.saw(Situation::TimedOut);
+                    }
+                    for value in self.values(&failed.batch) {
+                        let event = if failed.maybe_stored {
+                            Event::InDoubt { value }
+                        } else {
+                            Event::Failed { value }
+                        };
+                        context.history.push(event);
+                    }
+                }
+            }
+        }
+    }
+
+    fn values(&self, batch: &ProducerBatch) -> Vec<u64> {
+        let records = batch.records().expect("the producer made the batch");
+        let value = |bytes: &[u8]| value_of(bytes, self.plan.record_bytes);
+        records.filter_map(|record| value(&record.ok()?.value?)).collect()
+    }
+
+    /// Does what can be done now.
+    pub(super) fn turn(
+        &mut self,
+        peer: Option<&mut Peer>,
+        requests: &mut Requests<Ask>,
+        context: &mut Context<'_>,
+    ) {
+        let now = context.mono();
+        let mut done = Vec::new();
+        let wants_identity = self.machine.as_ref().is_none_or(Producer::wants_identity);
+        if wants_identity && !self.asked {
+            let frame = |request| OpenProducer { request }.to_frame();
+            let deadline = now.after(Duration::from_secs(10));
+            self.asked = requests.add(frame, Repeat::Harmless, deadline, Ask::Identity).is_ok();
+        }
+        let Some(machine) = &mut self.machine else { return };
+        machine.tick(now, &mut done);
+        self.complete(done, context);
+        self.enqueue(context);
+        if let Some(machine) = &mut self.machine {
+            self.woken.extend(machine.wakes());
+        }
+        if let Some(peer) = peer {
+            self.open_lanes(peer, context);
+            self.send(peer, context);
+        }
+        if let Some(machine) = &mut self.machine {
+            self.woken.extend(machine.wakes());
+            if let Some(timer) = machine.next_timer() {
+                context.wake(micros(timer));
+            }
+            if machine.window.has_news() {
+                context.wake(context.now + 1);
+            }
+        }
+    }
+
+    /// The application sends a burst, as far as there is room.
+    fn enqueue(&mut self, context: &mut Context<'_>) {
+        let Some(machine) = &mut self.machine else { return };
+        if let Some((ticket, cost)) = self.waiting {
+            let granted = machine.window.newly_granted().any(|granted| granted == ticket);
+            if self.random.percent(3) {
+                machine.window.cancel(ticket);
+                self.waiting = None;
+                context.coverage.saw(Situation::WaitCancelled);
+            } else if granted {
+                assert!(machine.window.claim(ticket), "a ticket that was granted can be claimed");
+                self.waiting = None;
+                self.push(cost, context);
+            } else {
+                return;
+            }
+        }
+        if self.plan.records > 0 && context.now >= self.next_burst {
+            let burst = self.random.between(1, self.plan.burst).min(self.plan.records);
+            self.plan.records -= burst;
+            self.next_burst = context.now + self.random.between(1, self.plan.pause);
+            for _ in 0..burst {
+                if !self.reserve(context) {
+                    break;
+                }
+            }
+            if let Some(machine) = self.machine.as_mut().filter(|_| self.random.percent(10)) {
+                machine.flush();
+            }
+        }
+        if self.plan.records > 0 {
+            context.wake(self.next_burst);
+        }
+    }
+
+    /// Takes room for a record and sends it, or queues for room.
+    fn reserve(&mut self, context: &mut Context<'_>) -> bool {
+        let bytes = usize::try_from(self.plan.record_bytes).unwrap_or(usize::MAX);
+        let Some(machine) = &mut self.machine else { return false };
+        let cost = machine.window.cost(bytes);
+        if machine.window.try_reserve(cost) {
+            self.push(cost, context);
+            return true;
+        }
+        context.coverage.saw(Situation::WindowFull);
+        self.waiting = Some((machine.window.wait(cost), cost));
+        false
+    }
+
+    fn push(&mut self, cost: u64, context: &mut Context<'_>) {
+        let value = context.number();
+        let bytes = payload(value, self.plan.record_bytes);
+        let record = RecordInput { value: Some(&bytes), ..RecordInput::default() };
+        let routing = match self.random.below(3) {
+            0 => Routing::Any,
+            1 => Routing::Hash(self.random.next()),
+            _ => Routing::Partition(PartitionId::new(0)),
+        };
+        let now = context.mono();
+        let Some(machine) = &mut self.machine else { return };
+        loop {
+            let Ok(partition) = machine.route(routing) else { return };
+            match machine.push(partition, &record, cost) {
+                Ok(pushed) => {
+                    self.woken.extend(pushed.wake);
+                    let (client, level) = (self.name, level_of(self.plan.durability));
+                    let partition = partition.get();
+                    context.history.push(Event::Send { client, partition, value, level });
+                    return;
+                }
+                Err(PushError::Closed { wake }) => self.woken.extend(wake),
+                Err(PushError::NeedsBatch { bytes_max, .. }) => {
+                    machine.open_batch(partition, BatchBuilder::new(bytes_max), (), now);
+                }
+                Err(other) => return context.defect(|| format!("a record was not taken: {other:?}")),
+            }
+        }
+    }
+
+    /// Opens the streams of lanes that have something to carry.
+    fn open_lanes(&mut self, peer: &mut Peer, context: &mut Context<'_>) {
+        let Some(machine) = &mut self.machine else { return };
+        for lane in (0..machine.lanes()).map(LaneId) {
+            let pausing = self.pausing.get(&lane).copied().filter(|until| *until > context.now);
+            pausing.into_iter().for_each(|until| context.wake(until));
+            let told = self.woken.contains(&lane) || self.pausing.contains_key(&lane);
+            let wanted = told && pausing.is_none() && !peer.leaving && machine.is_lane_needed(lane);
+            if !wanted || self.streams.contains_key(&lane) {
+                continue;
+            }
+            self.pausing.remove(&lane);
+            let id = peer.open(lane.0);
+            let open = PublishOpen { topic: context.topic, durability: self.plan.durability };
+            context.outputs.push(Output::Send(peer.id, Arrival::Bytes(id, open.to_frame())));
+            let credit = peer.credit_of(id);
+            self.streams.insert(lane, Stream { id, credit, limit: 0, spent: 0, taken: VecDeque::new() });
+            machine.lane_opened(lane);
+            self.woken.extend(machine.wakes());
+            self.woken.insert(lane);
+        }
+    }
+
+    /// Takes what the lanes may send, seals it and writes it.
+    fn send(&mut self, peer: &Peer, context: &mut Context<'_>) {
+        let told: Vec<LaneId> =
+            self.woken.iter().copied().filter(|lane| self.streams.contains_key(lane)).collect();
+        for lane in told {
+            self.woken.remove(&lane);
+            loop {
+                let (Some(machine), Some(stream)) = (&mut self.machine, self.streams.get_mut(&lane)) else {
+                    break;
+                };
+                let mut taken = Vec::new();
+                if !peer.leaving && stream.taken.is_empty() {
+                    machine.take(lane, &mut taken);
+                }
+                stream.taken.extend(taken);
+                if stream.taken.is_empty() {
+                    let needy = machine.is_lane_needed(lane) && machine.is_lane_idle(lane);
+                    if needy && stream.limit > 0 && stream.limit - stream.spent < 2 << 10 {
+                        context.coverage.saw(Situation::OutOfCredit);
+                    }
+                    break;
+                }
+                if self.random.percent(5) {
+                    // Sealing takes time: the machine goes on meanwhile.
+                    self.woken.insert(lane);
+                    context.wake(context.now + self.random.between(1, MS));
+                    break;
+                }
+                let Some(outgoing) = stream.taken.pop_front() else { break };
+                let (id, credit) = (stream.id, stream.credit);
+                let acked_below = outgoing.acked_below;
+                let Some(batch) = self.seal(lane, outgoing, context) else { continue };
+                let publish = Publish { acked_below, batch };
+                let mut bytes = BytesMut::from(&publish.front()[..]);
+                bytes.extend_from_slice(publish.batch.bytes());
+                if let Some(stream) = self.streams.get_mut(&lane) {
+                    stream.spent += bytes.len() as u64;
+                }
+                context.history.push(Event::Spent { lane: credit, bytes: bytes.len() as u64 });
+                context.outputs.push(Output::Send(peer.id, Arrival::Bytes(id, bytes.freeze())));
+            }
+        }
+    }
+
+    fn seal(
+        &mut self,
+        lane: LaneId,
+        mut outgoing: Outgoing,
+        context: &mut Context<'_>,
+    ) -> Option<ProducerBatch> {
+        let machine = self.machine.as_mut()?;
+        let batch = match std::mem::replace(&mut outgoing.content, OutgoingContent::Taken) {
+            OutgoingContent::Sealed(batch) => batch,
+            OutgoingContent::Unsealed(builder, identity) => {
+                let mut done = Vec::new();
+                let batch = builder.finish(&identity, Compression::None);
+                let is_sent = machine.sealed(lane, &mut outgoing, &batch, &mut done);
+                self.complete(done, context);
+                if !is_sent {
+                    return None;
+                }
+                batch
+            }
+            OutgoingContent::Taken => return None,
+        };
+        Some(batch)
+    }
+}

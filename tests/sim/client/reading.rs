@@ -1,0 +1,306 @@
+//! A client that reads: the consumer's machine, its lanes, and an application that takes records at its own pace.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use harness::check::Event;
+use weir_broker::core::StreamId;
+use weir_client::core::consumer::{Command, Consumer, ConsumerOptions, Ended, Frame, LaneId, Step, Taken};
+use weir_protocol::ErrorCode;
+use weir_protocol::batch::StoredBatch;
+use weir_protocol::frame::{FrameKind, RawFrame};
+use weir_protocol::message::{
+    Deliver, Gap, Grant, Message, PartitionEnded, PartitionStarted, ServerLimits, StartAt,
+    UnsubscribePartition,
+};
+use weir_protocol::units::{Offset, PartitionId};
+
+use super::{Context, Output, Peer, REOPEN_PAUSE, value_of};
+use crate::coverage::Situation;
+use crate::network::Arrival;
+use crate::random::Random;
+use crate::scheduler::{MS, SECOND};
+
+/// A reader comes back so long after the broker could not read for it.
+const RETRY_AFTER: u64 = SECOND;
+
+/// What a reader's application does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadPlan {
+    /// Longest pause between two frames.
+    pub(crate) pause: u64,
+    /// Bytes that may wait for it.
+    pub(crate) window_bytes: u64,
+    /// Longest record.
+    pub(crate) record_bytes: u64,
+}
+
+/// A reader.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    plan: ReadPlan,
+    random: Random,
+    name: u32,
+    machine: Consumer,
+    streams: BTreeMap<LaneId, (StreamId, u64)>,
+    pausing: BTreeMap<LaneId, u64>,
+    /// What each lane may be sent, and was sent.
+    credit: BTreeMap<u64, (u64, u64)>,
+    /// Partitions whose start is known.
+    started: BTreeSet<PartitionId>,
+    /// A frame that is being taken apart.
+    open: Option<(Frame, Bytes)>,
+    next_take: u64,
+    /// Partitions to be read again after the broker could not.
+    again: BTreeMap<PartitionId, (u64, StartAt)>,
+}
+
+impl Reading {
+    pub(super) fn new(plan: ReadPlan, random: Random, context: &mut Context<'_>) -> Self {
+        let partitions =
+            (0..context.partitions).map(|id| (PartitionId::new(id), StartAt::Earliest)).collect();
+        let options = ConsumerOptions {
+            topic: context.topic,
+            partitions,
+            window_bytes: plan.window_bytes,
+            frame_bytes_max: 24 << 10,
+            to_end: false,
+        };
+        Self {
+            plan,
+            random,
+            name: u32::try_from(context.number()).unwrap_or(u32::MAX),
+            machine: Consumer::new(options),
+            streams: BTreeMap::new(),
+            pausing: BTreeMap::new(),
+            credit: BTreeMap::new(),
+            started: BTreeSet::new(),
+            open: None,
+            next_take: 0,
+            again: BTreeMap::new(),
+        }
+    }
+
+    /// The broker has greeted.
+    pub(super) fn connected(&mut self, limits: &ServerLimits) {
+        self.machine.connected(limits.lanes_max.clamp(1, 64));
+        self.pausing.clear();
+    }
+
+    /// The connection is gone.
+    pub(super) fn lost(&mut self) {
+        self.streams.clear();
+        (0..self.machine.lanes()).for_each(|lane| self.machine.lane_lost(LaneId(lane)));
+    }
+
+    /// A lane's stream has ended while the connection lasts.
+    pub(super) fn lane_ended(&mut self, lane: u32, context: &Context<'_>) {
+        self.streams.remove(&LaneId(lane));
+        self.machine.lane_lost(LaneId(lane));
+        self.pausing.insert(LaneId(lane), context.now + REOPEN_PAUSE);
+    }
+
+    /// The process ends.
+    pub(super) fn end(&self, context: &mut Context<'_>) {
+        context.history.push(Event::Stop { reader: self.name });
+    }
+
+    pub(super) const fn calm(&mut self) {
+        self.plan.pause = 10 * MS;
+        self.next_take = 0;
+    }
+
+    pub(super) fn positions(&self) -> Vec<(u32, u64)> {
+        self.machine.positions().map(|(partition, offset)| (partition.get(), offset.get())).collect()
+    }
+
+    /// Something came on a lane.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds break the protocol")]
+    pub(super) fn frame(
+        &mut self,
+        (lane, credit): (u32, u64),
+        frame: &RawFrame,
+        context: &mut Context<'_>,
+    ) -> Result<(), String> {
+        let bad = |error: weir_protocol::DecodeError| error.to_string();
+        match frame.kind {
+            FrameKind::Deliver => {
+                let deliver = Deliver::from_frame(frame).map_err(bad)?;
+                let bytes = (Deliver::OVERHEAD_BYTES + deliver.batches.len()) as u64;
+                context.history.push(Event::Spent { lane: credit, bytes });
+                let (limit, spent) = self.credit.entry(credit).or_default();
+                *spent += bytes;
+                if limit.saturating_sub(*spent) < 4 << 10 {
+                    context.coverage.saw(Situation::ReaderOutOfCredit);
+                }
+                if !self.machine.delivered(LaneId(lane), &deliver) {
+                    return Err("more was delivered than granted".to_owned());
+                }
+            }
+            FrameKind::PartitionStarted => {
+                self.machine.started(&PartitionStarted::from_frame(frame).map_err(bad)?);
+                for (partition, offset) in self.machine.positions() {
+                    if self.started.insert(partition) {
+                        let (partition, offset) = (partition.get(), offset.get());
+                        context.history.push(Event::Start { reader: self.name, partition, offset });
+                    }
+                }
+            }
+            FrameKind::Gap => self.machine.gap(Gap::from_frame(frame).map_err(bad)?),
+            FrameKind::PartitionEnded => {
+                self.machine.ended(&PartitionEnded::from_frame(frame).map_err(bad)?);
+            }
+            other => return Err(format!("{other:?} on a reading lane")),
+        }
+        self.tell_missing(context);
+        Ok(())
+    }
+
+    fn tell_missing(&mut self, context: &mut Context<'_>) {
+        for missing in self.machine.missing() {
+            context.coverage.saw(Situation::Gap);
+            let (partition, from, to) = (missing.partition.get(), missing.from.get(), missing.to.get());
+            context.history.push(Event::Missing { reader: self.name, partition, from, to });
+        }
+    }
+
+    /// Does what can be done now.
+    pub(super) fn turn(&mut self, peer: Option<&mut Peer>, context: &mut Context<'_>) {
+        self.take(context);
+        let due = self.again.iter().filter(|(_, (time, _))| *time <= context.now);
+        for partition in due.map(|(partition, _)| *partition).collect::<Vec<_>>() {
+            if let Some((_, start)) = self.again.remove(&partition) {
+                self.machine.seek(partition, start);
+            }
+        }
+        if let Some(time) = self.again.values().map(|(time, _)| *time).min() {
+            context.wake(time);
+        }
+        let Some(peer) = peer else { return };
+        for lane in (0..self.machine.lanes()).map(LaneId) {
+            self.carry(lane, peer, context);
+        }
+    }
+
+    /// Opens a lane's stream if it is needed, and says on it what the machine wants.
+    fn carry(&mut self, lane: LaneId, peer: &mut Peer, context: &mut Context<'_>) {
+        let pausing = self.pausing.get(&lane).copied().filter(|until| *until > context.now);
+        if let Some(until) = pausing {
+            context.wake(until);
+            return;
+        }
+        let is_needed = self.machine.is_lane_needed(lane);
+        if is_needed && !self.streams.contains_key(&lane) {
+            let id = peer.open(lane.0);
+            let credit = peer.credit_of(id);
+            self.streams.insert(lane, (id, credit));
+            let open = self.machine.lane_opened(lane);
+            self.limit(credit, open.limit_bytes, context);
+            context.outputs.push(Output::Send(peer.id, Arrival::Bytes(id, open.to_frame())));
+        }
+        let Some((id, credit)) = self.streams.get(&lane).copied() else { return };
+        for command in self.machine.commands(lane) {
+            let frame = match command {
+                Command::Subscribe(subscribe) => subscribe.to_frame(),
+                Command::Unsubscribe(partition) => UnsubscribePartition { partition }.to_frame(),
+                Command::Grant(limit_bytes) => {
+                    self.limit(credit, limit_bytes, context);
+                    Grant { limit_bytes }.to_frame()
+                }
+            };
+            context.outputs.push(Output::Send(peer.id, Arrival::Bytes(id, frame)));
+        }
+        if !is_needed {
+            context.outputs.push(Output::Send(peer.id, Arrival::End(id)));
+            self.streams.remove(&lane);
+            peer.lanes.remove(&id);
+            self.machine.lane_lost(lane);
+        }
+    }
+
+    fn limit(&mut self, credit: u64, bytes: u64, context: &mut Context<'_>) {
+        self.credit.entry(credit).or_default().0 = bytes;
+        context.history.push(Event::Limit { lane: credit, bytes });
+    }
+
+    /// The application takes what is there, in its own time.
+    fn take(&mut self, context: &mut Context<'_>) {
+        while context.now >= self.next_take {
+            if self.open.is_none() {
+                let taken = self.machine.take();
+                self.tell_missing(context);
+                match taken {
+                    None => return,
+                    Some(Taken::Ended(ended)) => {
+                        self.ended(&ended, context);
+                        continue;
+                    }
+                    Some(Taken::Frame(frame)) => self.open = Some((frame.clone(), frame.batches)),
+                }
+            }
+            let is_whole = self.random.percent(70);
+            while self.batch(context) && is_whole {}
+            let pause = if self.random.percent(50) { 1 } else { self.random.between(1, self.plan.pause) };
+            self.next_take = context.now + pause;
+        }
+        context.wake(self.next_take);
+    }
+
+    /// Takes one batch of the open frame. Says whether there may be another.
+    fn batch(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((frame, rest)) = &mut self.open else { return false };
+        if rest.is_empty() {
+            let frame = frame.clone();
+            self.machine.consumed(&frame);
+            self.open = None;
+            return false;
+        }
+        let partition = frame.partition.get();
+        let Ok(stored) = StoredBatch::decode(rest) else {
+            context.defect(|| format!("a batch of partition {partition} is damaged"));
+            return false;
+        };
+        let step = self.machine.begin_batch(frame, stored.base_offset(), stored.end_offset());
+        self.tell_missing(context);
+        match step {
+            Step::Skip => {}
+            Step::Stale => {
+                if let Some((_, rest)) = &mut self.open {
+                    rest.clear();
+                }
+            }
+            Step::Deliver { from, until } => {
+                let Ok(records) = stored.producer.records() else { return false };
+                for (offset, record) in (stored.base_offset().get()..).zip(records.flatten()) {
+                    if (from..until).contains(&Offset::new(offset)) {
+                        let bytes = record.value.unwrap_or_default();
+                        let value = value_of(&bytes, self.plan.record_bytes);
+                        context.history.push(Event::Delivered {
+                            reader: self.name,
+                            partition,
+                            offset,
+                            value,
+                        });
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Reading a partition has ended: the application comes back where it was.
+    fn ended(&mut self, ended: &Ended, context: &mut Context<'_>) {
+        let position = self.machine.positions().find(|(partition, _)| *partition == ended.partition);
+        let start = match (ended.code, position) {
+            (ErrorCode::Internal, position) => {
+                context.coverage.saw(Situation::ReadFailed);
+                position.map_or(StartAt::Earliest, |(_, offset)| StartAt::Offset(offset))
+            }
+            (code, _) => {
+                return context.defect(|| format!("reading ended with {code:?}: {ended:?}"));
+            }
+        };
+        self.again.insert(ended.partition, (context.now + RETRY_AFTER, start));
+        context.wake(context.now + RETRY_AFTER);
+    }
+}

@@ -1,0 +1,174 @@
+//! What clients do in a world, and how large its broker is.
+
+use std::time::Duration;
+
+use weir_broker::core::NodeLimits;
+use weir_broker::core::coordinator::TopicLimits;
+use weir_broker::core::ingest::IngestLimits;
+use weir_broker::core::subscription::DeliveryLimits;
+use weir_protocol::message::{ServerLimits, TopicSettings};
+use weir_protocol::units::Durability;
+use weir_storage::journal::JournalOptions;
+use weir_storage::store::{OpenOptions, SegmentOptions};
+
+use crate::broker::Sizes;
+use crate::client::{PublishPlan, ReadPlan, Work};
+use crate::random::Random;
+use crate::scheduler::{MS, SECOND};
+
+/// A workload: its name, and what it draws for a seed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) draw: fn(&mut Random) -> Plan,
+}
+
+/// What happens in one world, faults aside.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) sizes: Sizes,
+    pub(crate) topic: TopicSettings,
+    pub(crate) clients: Vec<Work>,
+}
+
+/// All workloads.
+pub(crate) const ALL: [Workload; 6] = [
+    Workload { name: "steady", draw: steady },
+    Workload { name: "written", draw: written },
+    Workload { name: "backlog", draw: backlog },
+    Workload { name: "retention", draw: retention },
+    Workload { name: "crowd", draw: crowd },
+    Workload { name: "impatient", draw: impatient },
+];
+
+const fn topic(partitions: u32) -> TopicSettings {
+    TopicSettings {
+        partitions,
+        retention_age_us: None,
+        retention_bytes: None,
+        batch_bytes_max: 8 << 10,
+        explicit_partitions: false,
+    }
+}
+
+fn sizes(random: &mut Random) -> Sizes {
+    let journal = JournalOptions {
+        file_bytes: 64 << 10,
+        files: 2,
+        files_max: u32::try_from(random.between(2, 4)).unwrap_or(2),
+        reserve_bytes: 16 << 10,
+    };
+    let segments = SegmentOptions {
+        own_file_bytes: 32 << 10,
+        file_bytes_max: 128 << 10,
+        merge_files: 3,
+        merge_run_bytes: 8 << 10,
+        merge_step_bytes: 16 << 10,
+    };
+    let (pool_bytes, in_flight_bytes) =
+        if random.percent(50) { (128 << 10, 24 << 10) } else { (512 << 10, 128 << 10) };
+    let node = NodeLimits {
+        ingest: IngestLimits {
+            pool_bytes,
+            in_flight_bytes,
+            window_bytes_min: 9 << 10,
+            window_bytes_max: 36 << 10,
+        },
+        topics: TopicLimits { topics_max: 10, partitions_max: 100, batch_bytes_max: 8 << 10 },
+        delivery: DeliveryLimits {
+            frame_bytes: 16 << 10,
+            cold_bytes: 16 << 10,
+            outbox_bytes: 32 << 10,
+            cursors_per_lane_max: 100,
+        },
+        hot_bytes: random.between(0, 64 << 10),
+    };
+    let small = |random: &mut Random, most| u32::try_from(random.between(1, most)).unwrap_or(1);
+    let server = ServerLimits {
+        frame_bytes_max: 24 << 10,
+        batch_bytes_max: 8 << 10,
+        record_bytes_max: 4 << 10,
+        unacked_batches_max: small(random, 8),
+        lanes_max: small(random, 4),
+        streams_max: 100,
+    };
+    let flush_bytes = random.between(4 << 10, 48 << 10);
+    Sizes { open: OpenOptions { journal, segments }, node, server, flush_bytes }
+}
+
+/// Longest record of every workload.
+pub(crate) const RECORD_BYTES: u64 = 600;
+
+const PUBLISH: PublishPlan = PublishPlan {
+    records: 500,
+    burst: 20,
+    pause: SECOND,
+    record_bytes: RECORD_BYTES,
+    durability: Durability::Durable,
+    window: (64 << 10, 1000),
+    timeout: Duration::from_secs(120),
+    linger: Duration::ZERO,
+};
+
+const READ: ReadPlan = ReadPlan { pause: 100 * MS, window_bytes: 64 << 10, record_bytes: RECORD_BYTES };
+
+/// Two producers and two readers at an easy pace.
+fn steady(random: &mut Random) -> Plan {
+    let linger = Duration::from_millis(random.below(20));
+    let publish = Work::Publish(PublishPlan { linger, ..PUBLISH });
+    let clients = vec![publish.clone(), publish, Work::Read(READ), Work::Read(READ)];
+    Plan { sizes: sizes(random), topic: topic(3), clients }
+}
+
+/// Answers of both levels beside each other.
+fn written(random: &mut Random) -> Plan {
+    let written = PublishPlan { durability: Durability::Written, pause: 500 * MS, ..PUBLISH };
+    let clients =
+        vec![Work::Publish(written), Work::Publish(written), Work::Publish(PUBLISH), Work::Read(READ)];
+    Plan { sizes: sizes(random), topic: topic(2), clients }
+}
+
+/// Producers as fast as they may be, and readers that cannot follow.
+fn backlog(random: &mut Random) -> Plan {
+    let fast = PublishPlan { records: 1000, burst: 100, pause: 200 * MS, ..PUBLISH };
+    let slow = ReadPlan { pause: 2 * SECOND, window_bytes: 24 << 10, ..READ };
+    let clients = vec![Work::Publish(fast), Work::Publish(fast), Work::Read(slow), Work::Read(READ)];
+    Plan { sizes: sizes(random), topic: topic(2), clients }
+}
+
+/// Retention overtakes readers.
+fn retention(random: &mut Random) -> Plan {
+    let fast = PublishPlan { records: 800, burst: 60, pause: SECOND, ..PUBLISH };
+    let slow = ReadPlan { pause: 10 * SECOND, window_bytes: 24 << 10, ..READ };
+    let clients = vec![Work::Publish(fast), Work::Read(slow), Work::Read(READ), Work::Topics];
+    let age = random.percent(50).then_some(10 * SECOND);
+    let kept = TopicSettings {
+        retention_age_us: age,
+        retention_bytes: Some(random.between(8 << 10, 64 << 10)),
+        ..topic(2)
+    };
+    Plan { sizes: sizes(random), topic: kept, clients }
+}
+
+/// Many clients on many partitions, and topics that come and go.
+fn crowd(random: &mut Random) -> Plan {
+    let publish = Work::Publish(PublishPlan { records: 250, burst: 40, pause: 2 * SECOND, ..PUBLISH });
+    let mut clients = vec![publish; 6];
+    clients.extend([Work::Read(READ), Work::Read(READ), Work::Topics]);
+    Plan { sizes: sizes(random), topic: topic(8), clients }
+}
+
+/// Small windows, short time-outs, and senders that give up waiting.
+fn impatient(random: &mut Random) -> Plan {
+    let window = (random.between(1000, 6000), random.between(2, 40));
+    let publish = PublishPlan {
+        window,
+        timeout: Duration::from_secs(random.between(2, 10)),
+        pause: 300 * MS,
+        ..PUBLISH
+    };
+    let linger = PublishPlan { linger: Duration::from_millis(50), ..publish };
+    let clients =
+        vec![Work::Publish(publish), Work::Publish(publish), Work::Publish(linger), Work::Read(READ)];
+    Plan { sizes: sizes(random), topic: topic(2), clients }
+}

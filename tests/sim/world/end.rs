@@ -1,0 +1,150 @@
+//! The end of a world: everything is healed, and then everything must come to its end.
+
+use std::collections::BTreeMap;
+
+use harness::check::Event as Seen;
+use weir_protocol::batch::StoredBatch;
+use weir_protocol::units::{Offset, PartitionId, PartitionKey};
+
+use super::{Defect, Event, World};
+use crate::broker::{Process, StartFailure};
+use crate::client::value_of;
+use crate::faults::Class;
+use crate::scheduler::SECOND;
+use crate::workload::RECORD_BYTES;
+
+/// What is healed has this long, in virtual time.
+const PATIENCE: u64 = 600 * SECOND;
+
+impl World {
+    /// Heals everything, waits until nothing is under way, and looks at what is there.
+    pub(super) fn settle(&mut self) -> Result<(), Defect> {
+        self.network.heal();
+        self.broker.disk.mend();
+        self.mend_disk();
+        self.broker_paused = 0;
+        self.paused.iter_mut().for_each(|paused| *paused = 0);
+        self.clients.iter_mut().for_each(crate::client::Client::calm);
+        let deadline = self.scheduler.now() + PATIENCE;
+        self.scheduler.after(SECOND, Event::Starts);
+        for number in 0..self.clients.len() {
+            self.scheduler.after(0, Event::Wakes(number));
+        }
+        loop {
+            let slice = self.scheduler.now() + SECOND;
+            while let Some(event) = self.scheduler.next(slice) {
+                self.happen(event)?;
+            }
+            self.scheduler.skip_to(slice);
+            if self.is_settled() || slice >= deadline {
+                break;
+            }
+        }
+        self.note_held();
+        self.restart_for_good()?;
+        self.read_all()?;
+        self.history.push(Seen::Settled);
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        let Some(process) = &self.broker.process else { return false };
+        let clients = self.clients.iter().all(|client| client.is_idle() && client.held() == 0);
+        let figures = process.figures();
+        let back = figures.held_bytes == 0 && figures.unflushed_bytes == 0 && figures.waiting_lanes == 0;
+        clients && back && process.is_quiet() && self.readers_are_done(process)
+    }
+
+    fn readers_are_done(&self, process: &Process) -> bool {
+        let end = |partition| process.storage.reader.flushed_end(self.key(partition)).get();
+        let positions = self.clients.iter().filter(|client| client.reads());
+        positions.into_iter().all(|client| {
+            let positions = client.positions();
+            positions.len() == self.partitions as usize
+                && positions.into_iter().all(|(partition, position)| position >= end(partition))
+        })
+    }
+
+    /// Notes what is still held although everything had its time.
+    fn note_held(&mut self) {
+        let mut held: BTreeMap<&str, u64> = BTreeMap::new();
+        held.insert("bytes and messages of producers' windows", self.clients.iter().map(|c| c.held()).sum());
+        let busy = self.clients.iter().filter(|client| !client.is_idle()).count();
+        held.insert("clients with something under way", busy as u64);
+        if let Some(process) = &self.broker.process {
+            let figures = process.figures();
+            held.insert("bytes received by the broker", figures.held_bytes);
+            held.insert("bytes unflushed by the broker", figures.unflushed_bytes);
+            held.insert("lanes that wait for memory", figures.waiting_lanes);
+        }
+        for (what, amount) in held.into_iter().filter(|(_, amount)| *amount > 0) {
+            self.history.push(Seen::Held { what: what.to_owned(), amount });
+        }
+    }
+
+    /// The broker ends once more, as its faults allow, and starts again.
+    fn restart_for_good(&mut self) -> Result<(), Defect> {
+        if self.faults.has(Class::PowerCut) {
+            self.broker.cut_power();
+            self.history.push(Seen::CacheLost);
+        } else {
+            self.broker.kill();
+        }
+        let wall = self.wall();
+        self.broker.start(wall, &mut self.coverage).map_err(|failure| match failure {
+            StartFailure::Refused(why) => format!("the broker refuses its own data at the end: {why}"),
+            StartFailure::Disk => "a healed disk failed".to_owned(),
+        })
+    }
+
+    const fn key(&self, partition: u32) -> PartitionKey {
+        PartitionKey { topic: self.topic, partition: PartitionId::new(partition) }
+    }
+
+    /// Reads what every partition holds: after a start all of it is in segments.
+    fn read_all(&mut self) -> Result<(), Defect> {
+        let Some(process) = &self.broker.process else { return Ok(()) };
+        let reader = &process.storage.reader;
+        for partition in 0..self.partitions {
+            let key = self.key(partition);
+            let (start, end) = (reader.log_start(key), reader.flushed_end(key));
+            let mut values = Vec::new();
+            let mut next = start;
+            while next < end {
+                let chunk = reader.read(key, next, 64 << 10);
+                let mut bytes = chunk.map_err(|error| format!("the end cannot be read: {error}"))?.bytes;
+                while !bytes.is_empty() {
+                    let stored = StoredBatch::decode(&mut bytes).map_err(|error| error.to_string())?;
+                    let records = stored.producer.records().map_err(|error| error.to_string())?;
+                    for (offset, record) in (stored.base_offset().get()..).zip(records) {
+                        let value = record.map_err(|error| error.to_string())?.value.unwrap_or_default();
+                        if Offset::new(offset) >= next {
+                            values.push(value_of(&value, RECORD_BYTES));
+                            next = Offset::new(offset + 1);
+                        }
+                    }
+                }
+            }
+            self.history.push(Seen::Final { partition, start: start.get(), values });
+        }
+        Ok(())
+    }
+
+    /// The broker was told to stop, and its clients had their time.
+    pub(super) fn close(&mut self, life: u32) -> Result<(), Defect> {
+        if self.broker.life != life || self.broker.process.is_none() {
+            return Ok(());
+        }
+        let at = (self.scheduler.now(), self.wall());
+        if let Some(process) = self.broker.process.take() {
+            match process.close(at.0, at.1, &mut self.coverage) {
+                Ok(true) => {}
+                Ok(false) | Err(crate::broker::Trouble::Disk) => self.history.push(Seen::CacheLost),
+                Err(crate::broker::Trouble::Defect(what)) => return Err(what),
+            }
+        }
+        let power = self.broker.disk.is_halted();
+        self.die(power);
+        Ok(())
+    }
+}

@@ -1,0 +1,447 @@
+//! The world: one broker, its clients, the network between them, and what goes wrong, all from one seed.
+
+mod end;
+mod nemesis;
+mod trace;
+
+use harness::check::Event as Seen;
+use weir_broker::core::event::Request;
+use weir_broker::core::{ConnectionId, LaneId};
+use weir_protocol::frame::{FrameKind, take_frame};
+use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
+use weir_protocol::message::{CreateTopic, Message, TopicInfo};
+use weir_protocol::units::{Timestamp, TopicId};
+
+use crate::broker::{Broker, Effect, Part, StartFailure, Trouble};
+use crate::client::{Client, Context, Output};
+use crate::coverage::{Coverage, Situation};
+use crate::faults::{Class, Faults};
+use crate::network::{Arrival, Direction, Network, Transit};
+use crate::random::Random;
+use crate::scheduler::{MS, SECOND, Scheduler};
+use crate::workload::{Plan, Workload};
+use trace::Trace;
+
+/// The moment the world begins, in microseconds since 1970.
+const EPOCH_US: i64 = 1_800_000_000_000_000;
+
+/// Something that happens.
+#[derive(Debug)]
+enum Event {
+    /// Something arrives at an end of a connection.
+    Arrives(Transit),
+    /// The broker hears of a new connection.
+    Accepted(ConnectionId),
+    /// A client's try to connect has ended.
+    Connected(usize, Option<ConnectionId>),
+    /// Bytes of a delivery leave the broker of that life.
+    Departs(u32, LaneId, u64),
+    /// A part of the broker of that life has its turn.
+    Turn(u32, Part, u64),
+    /// The broker starts, unless it runs.
+    Starts,
+    /// The broker of that life has given its clients time to leave.
+    Closes(u32),
+    /// A client wakes.
+    Wakes(usize),
+    /// A fault of a class strikes.
+    Strikes(Class),
+    /// The disk has space again, and is as fast as ever.
+    DiskMends,
+}
+
+/// What came of a world.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// Events that happened.
+    pub(crate) events: u64,
+    /// A number that stands for all of them in their order.
+    pub(crate) trace: u64,
+    pub(crate) coverage: Coverage,
+    pub(crate) classes: Vec<Class>,
+    /// The invariant that was broken, how, and after which event.
+    pub(crate) failure: Option<(String, String, u64)>,
+    pub(crate) history: Vec<Seen>,
+}
+
+/// A defect that was seen while the world ran.
+type Defect = String;
+
+pub(crate) struct World {
+    scheduler: Scheduler<Event>,
+    random: Random,
+    network: Network,
+    broker: Broker,
+    clients: Vec<Client>,
+    /// Until when each client stands still.
+    paused: Vec<u64>,
+    /// When each client will be woken.
+    wakes: Vec<u64>,
+    broker_paused: u64,
+    /// How far the wall clock is off, in microseconds.
+    clock_off: i64,
+    faults: Faults,
+    history: Vec<Seen>,
+    coverage: Coverage,
+    topic: TopicId,
+    partitions: u32,
+    next_number: u64,
+    events: u64,
+    trace: Trace,
+}
+
+impl World {
+    /// Runs the world of a seed, without some classes of faults.
+    pub(crate) fn run(seed: u64, workload: &Workload, without: &[Class]) -> Report {
+        let mut random = Random::new(seed);
+        let plan = (workload.draw)(&mut random.fork());
+        let faults = Faults::draw(random.fork(), without);
+        let mut world = Self {
+            scheduler: Scheduler::new(),
+            network: Network::new(random.fork()),
+            broker: Broker::new(plan.sizes, random.fork()),
+            clients: Vec::new(),
+            paused: vec![0; plan.clients.len()],
+            wakes: vec![u64::MAX; plan.clients.len()],
+            broker_paused: 0,
+            clock_off: 0,
+            faults,
+            history: Vec::new(),
+            coverage: Coverage::default(),
+            topic: TopicId::default(),
+            partitions: plan.topic.partitions,
+            next_number: 0,
+            events: 0,
+            trace: Trace::default(),
+            random,
+        };
+        let outcome = world.live(&plan);
+        world.report(outcome)
+    }
+
+    fn live(&mut self, plan: &Plan) -> Result<(), Defect> {
+        self.begin(plan)?;
+        for class in self.faults.classes.clone() {
+            self.plan_fault(class);
+        }
+        while let Some(event) = self.scheduler.next(self.faults.until) {
+            self.happen(event)?;
+        }
+        self.settle()
+    }
+
+    fn report(mut self, outcome: Result<(), Defect>) -> Report {
+        self.trace.note(&[self.history.len() as u64]);
+        let failure = match outcome {
+            Err(defect) => Some(("nothing happens that must not".to_owned(), defect)),
+            Ok(()) => {
+                let broken = harness::check::check(&self.history).into_iter().next();
+                broken.map(|(invariant, finding)| (invariant.to_owned(), finding))
+            }
+        };
+        Report {
+            events: self.events,
+            trace: self.trace.value(),
+            coverage: self.coverage,
+            classes: self.faults.classes,
+            failure: failure.map(|(invariant, finding)| (invariant, finding, self.events)),
+            history: self.history,
+        }
+    }
+
+    /// A broker with a topic, and clients that begin.
+    fn begin(&mut self, plan: &Plan) -> Result<(), Defect> {
+        self.start()?;
+        let create = CreateTopic { request: 1, name: "main".to_owned(), settings: plan.topic };
+        if let Some(process) = &mut self.broker.process {
+            process.request(Request::Create(create));
+        }
+        self.plan_turns();
+        while self.topic == TopicId::default() {
+            let event = self.scheduler.next(SECOND).ok_or("the topic is not made")?;
+            self.happen(event)?;
+        }
+        for (number, work) in plan.clients.iter().enumerate() {
+            let random = self.random.fork();
+            let work = work.clone();
+            let client = self.with_context(number, |_, context| Client::new(work, random, context));
+            self.clients.extend(client);
+            self.scheduler.after(self.random.below(SECOND), Event::Wakes(number));
+        }
+        Ok(())
+    }
+
+    fn wall(&self) -> Timestamp {
+        let now = i64::try_from(self.scheduler.now()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(EPOCH_US + now + self.clock_off)
+    }
+
+    /// One event happens, and what follows from it is planned.
+    fn happen(&mut self, event: Event) -> Result<(), Defect> {
+        let now = self.scheduler.now();
+        if let Some(until) = self.standstill(&event).filter(|until| *until > now) {
+            self.scheduler.at(until, event);
+            return Ok(());
+        }
+        self.events += 1;
+        self.trace.event(now, &event);
+        match event {
+            Event::Arrives(Transit { connection, direction, arrival, .. }) => {
+                self.arrives(connection, direction, arrival)?;
+            }
+            Event::Accepted(connection) => {
+                if let Some(process) = &mut self.broker.process {
+                    process.accept(connection);
+                }
+            }
+            Event::Connected(client, connection) => {
+                self.client(client, |client, context| client.connected(connection, context))?;
+            }
+            Event::Departs(life, lane, bytes) => {
+                if let Some(process) = self.process_of(life) {
+                    process.departed(lane, bytes);
+                }
+            }
+            Event::Turn(life, part, number) => self.turn(life, part, number)?,
+            Event::Starts => self.start()?,
+            Event::Closes(life) => self.close(life)?,
+            Event::Wakes(client) => {
+                if let Some(wake) = self.wakes.get_mut(client) {
+                    *wake = u64::MAX;
+                }
+                self.client(client, |_, _| {})?;
+            }
+            Event::Strikes(class) => {
+                self.strike(class)?;
+                self.plan_fault(class);
+            }
+            Event::DiskMends => self.mend_disk(),
+        }
+        if self.broker.process.is_some() && self.broker.disk.is_halted() {
+            self.coverage.saw(Situation::CrashInCall);
+            self.die(true);
+        }
+        self.plan_turns();
+        Ok(())
+    }
+
+    /// Until when whoever an event is for stands still.
+    fn standstill(&self, event: &Event) -> Option<u64> {
+        let client = |client: &usize| self.paused.get(*client).copied();
+        match event {
+            Event::Arrives(Transit { direction: Direction::ToBroker, .. })
+            | Event::Accepted(_)
+            | Event::Departs(..)
+            | Event::Turn(..)
+            | Event::Closes(_) => Some(self.broker_paused),
+            Event::Arrives(Transit { connection, .. }) => client(&self.network.client_of(*connection)?),
+            Event::Connected(number, _) | Event::Wakes(number) => client(number),
+            Event::Starts | Event::Strikes(_) | Event::DiskMends => None,
+        }
+    }
+
+    fn process_of(&mut self, life: u32) -> Option<&mut crate::broker::Process> {
+        let is_same = self.broker.life == life;
+        self.broker.process.as_mut().filter(|_| is_same)
+    }
+
+    fn arrives(&mut self, id: ConnectionId, to: Direction, arrival: Arrival) -> Result<(), Defect> {
+        let is_loss = matches!(arrival, Arrival::Lost);
+        if !is_loss && !self.network.arrives(id, to) {
+            return Ok(());
+        }
+        match to {
+            Direction::ToBroker => {
+                let Some(process) = &mut self.broker.process else { return Ok(()) };
+                let effects = process.arrived(id, arrival, &mut self.coverage);
+                self.effects(effects)?;
+            }
+            Direction::ToClient => {
+                if let Some(client) = self.network.client_of(id) {
+                    self.client(client, |client, context| client.arrived(id, arrival, context))?;
+                }
+            }
+        }
+        if is_loss {
+            self.network.end(id, to);
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, life: u32, part: Part, number: u64) -> Result<(), Defect> {
+        let at = (self.scheduler.now(), self.wall());
+        let is_same = self.broker.life == life;
+        let Some(process) = self.broker.process.as_mut().filter(|_| is_same) else { return Ok(()) };
+        if process.begins(part, number) {
+            let effects = process.turn(part, at, &mut self.coverage);
+            self.effects(effects)?;
+        }
+        Ok(())
+    }
+
+    /// Plans the turns the parts of the broker want.
+    fn plan_turns(&mut self) {
+        let (now, life) = (self.scheduler.now(), self.broker.life);
+        let planned = self.broker.process.as_mut().map(|process| process.plan(now)).unwrap_or_default();
+        for (time, part, number) in planned {
+            self.scheduler.at(time, Event::Turn(life, part, number));
+        }
+    }
+
+    /// Does what the broker wants, or ends it if it cannot go on.
+    fn effects(&mut self, effects: Result<Vec<Effect>, Trouble>) -> Result<(), Defect> {
+        let effects = match effects {
+            Ok(effects) => effects,
+            Err(Trouble::Defect(what)) => return Err(what),
+            Err(Trouble::Disk) => {
+                let is_halted = self.broker.disk.is_halted();
+                self.coverage.saw(if is_halted { Situation::CrashInCall } else { Situation::SyncFailed });
+                // A sync that failed takes with it what was only written.
+                self.history.push(Seen::CacheLost);
+                self.die(is_halted);
+                return Ok(());
+            }
+        };
+        let now = self.scheduler.now();
+        for effect in effects {
+            match effect {
+                Effect::Send(ConnectionId(0), arrival) => self.topic_made(arrival)?,
+                Effect::Send(connection, arrival) => self.send(connection, Direction::ToClient, arrival),
+                Effect::Departs(lane, bytes) => {
+                    let time = now + self.random.between(10, 5 * MS);
+                    self.scheduler.at(time, Event::Departs(self.broker.life, lane, bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer to the only request that no client made.
+    fn topic_made(&mut self, arrival: Arrival) -> Result<(), Defect> {
+        let Arrival::Bytes(_, mut bytes) = arrival else { return Ok(()) };
+        let frame = take_frame(&mut bytes, CONTROL_FRAME_BYTES_MAX).ok().flatten();
+        let frame =
+            frame.filter(|frame| frame.kind == FrameKind::TopicInfo).ok_or("the topic was refused")?;
+        self.topic = TopicInfo::from_frame(&frame).map_err(|error| error.to_string())?.id;
+        Ok(())
+    }
+
+    fn send(&mut self, connection: ConnectionId, direction: Direction, arrival: Arrival) {
+        let now = self.scheduler.now();
+        for transit in self.network.send(now, (connection, direction), arrival) {
+            self.scheduler.at(transit.time, Event::Arrives(transit));
+        }
+    }
+
+    fn with_context<R>(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(Option<&mut Client>, &mut Context<'_>) -> R,
+    ) -> Result<R, Defect> {
+        let mut context = Context {
+            now: self.scheduler.now(),
+            topic: self.topic,
+            partitions: self.partitions,
+            history: &mut self.history,
+            coverage: &mut self.coverage,
+            next_number: &mut self.next_number,
+            outputs: Vec::new(),
+            defect: None,
+            wake_at: u64::MAX,
+        };
+        let result = act(self.clients.get_mut(number), &mut context);
+        let (outputs, defect, wake_at) = (context.outputs, context.defect, context.wake_at);
+        if let Some(wake) = self.wakes.get_mut(number).filter(|wake| wake_at < **wake) {
+            *wake = wake_at;
+            self.scheduler.at(wake_at, Event::Wakes(number));
+        }
+        for output in outputs {
+            self.output(number, output);
+        }
+        defect.map_or(Ok(result), Err)
+    }
+
+    /// A client does something, and then whatever it can do.
+    fn client(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(&mut Client, &mut Context<'_>),
+    ) -> Result<(), Defect> {
+        self.with_context(number, |client, context| {
+            let Some(client) = client else { return };
+            act(client, context);
+            client.turn(context);
+        })
+    }
+
+    fn output(&mut self, client: usize, output: Output) {
+        let now = self.scheduler.now();
+        match output {
+            Output::Send(connection, arrival) => self.send(connection, Direction::ToBroker, arrival),
+            Output::Close(connection) => {
+                self.network.end(connection, Direction::ToClient);
+                // The goodbye arrives, or the broker waits for its idle time-out.
+                let wait = if self.random.percent(70) { 5 * MS } else { 30 * SECOND };
+                let time = now + self.random.between(MS, wait);
+                let (direction, arrival) = (Direction::ToBroker, Arrival::Lost);
+                self.scheduler.at(time, Event::Arrives(Transit { time, connection, direction, arrival }));
+            }
+            Output::Connect => {
+                let is_up = self.broker.process.is_some() && self.broker_paused <= now;
+                if !is_up || self.network.is_stalled(now) {
+                    let wait = self.random.between(10 * MS, 3 * SECOND);
+                    self.scheduler.after(wait, Event::Connected(client, None));
+                    return;
+                }
+                let connection = self.network.connect(client);
+                self.scheduler.after(self.random.between(50, 500), Event::Accepted(connection));
+                self.scheduler
+                    .after(self.random.between(500, 2000), Event::Connected(client, Some(connection)));
+            }
+        }
+    }
+
+    /// The broker starts.
+    fn start(&mut self) -> Result<(), Defect> {
+        if self.broker.process.is_some() {
+            return Ok(());
+        }
+        let wall = self.wall();
+        match self.broker.start(wall, &mut self.coverage) {
+            Ok(()) => Ok(()),
+            Err(StartFailure::Refused(why)) => Err(format!("the broker refuses its own data: {why}")),
+            Err(StartFailure::Disk) => {
+                let is_halted = self.broker.disk.is_halted();
+                if is_halted {
+                    self.coverage.saw(Situation::CrashInRecovery);
+                }
+                self.history.push(Seen::CacheLost);
+                self.die(is_halted);
+                Ok(())
+            }
+        }
+    }
+
+    /// The broker's process ends, with the power or without; it comes back.
+    fn die(&mut self, power: bool) {
+        if power {
+            self.broker.cut_power();
+            self.history.push(Seen::CacheLost);
+        } else {
+            self.broker.kill();
+        }
+        self.broker_paused = 0;
+        for connection in self.network.working() {
+            self.lose(connection, false);
+        }
+        self.scheduler.after(self.random.between(10 * MS, 3 * SECOND), Event::Starts);
+    }
+
+    fn lose(&mut self, connection: ConnectionId, half_open: bool) {
+        let now = self.scheduler.now();
+        for transit in self.network.lose(now, connection, half_open) {
+            self.scheduler.at(transit.time, Event::Arrives(transit));
+        }
+        self.network.drop_transit(connection);
+    }
+}

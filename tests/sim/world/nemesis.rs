@@ -1,0 +1,146 @@
+//! What each class of faults does when it strikes.
+
+use weir_storage::disk::sim::{Fault, Operation};
+
+use super::{Defect, Event, World};
+use crate::faults::Class;
+use crate::network::Direction;
+use crate::scheduler::{MS, SECOND};
+
+impl World {
+    /// Plans when a class strikes next.
+    pub(super) fn plan_fault(&mut self, class: Class) {
+        if let Some(time) = self.faults.next(self.scheduler.now(), class) {
+            self.scheduler.at(time, Event::Strikes(class));
+        }
+    }
+
+    pub(super) fn strike(&mut self, class: Class) -> Result<(), Defect> {
+        let now = self.scheduler.now();
+        match class {
+            Class::ConnectionLoss => self.lose_some(false),
+            Class::HalfOpen => self.lose_some(true),
+            Class::Stall => self.stall(),
+            Class::SlowNetwork => self.network.delay_max = self.random.between(2 * MS, 800 * MS),
+            Class::Kill => {
+                if self.broker.process.is_some() {
+                    self.die(false);
+                }
+            }
+            Class::PowerCut => {
+                if self.broker.process.is_some() {
+                    self.die(true);
+                }
+            }
+            Class::CrashInCall => self.broker.disk.halt_after(self.random.between(1, 40)),
+            Class::CrashInRecovery => {
+                if self.broker.process.is_some() {
+                    let power = self.random.percent(70);
+                    self.die(power);
+                    self.broker.disk.halt_after(self.random.between(1, 30));
+                }
+            }
+            Class::Stop => {
+                let life = self.broker.life;
+                let told = self.broker.process.as_mut().map(crate::broker::Process::go_away);
+                if let Some(effects) = told {
+                    self.effects(Ok(effects))?;
+                    self.scheduler.after(2 * SECOND, Event::Closes(life));
+                }
+            }
+            Class::BrokerPause => self.pause_broker(),
+            Class::ClientPause => {
+                let client = self.pick_client();
+                let until = now + self.random.between(SECOND, 60 * SECOND);
+                if let Some(paused) = self.paused.get_mut(client) {
+                    *paused = until.min(self.faults.until).max(*paused);
+                }
+            }
+            Class::ClientKill => {
+                let client = self.pick_client();
+                self.client(client, |client, context| client.restart(context))?;
+            }
+            Class::ClockJump => {
+                let hour = 3600 * SECOND;
+                let off = i64::try_from(self.random.below(2 * hour)).unwrap_or(0);
+                self.clock_off = off - i64::try_from(hour).unwrap_or(0);
+            }
+            Class::JournalError => {
+                let operation = if self.random.percent(70) { Operation::Sync } else { Operation::Write };
+                self.broker.disk.plan(Fault::next(operation).on("journal").after(self.random.below(10)));
+            }
+            Class::DiskError => self.fail_disk(),
+            Class::DiskFull => {
+                let room = self.random.below(32 << 10);
+                self.broker.disk.set_capacity(Some(self.broker.disk.used_bytes() + room));
+                self.scheduler.after(self.random.between(SECOND, 10 * SECOND), Event::DiskMends);
+            }
+            Class::SlowDisk => {
+                if let Some(process) = &mut self.broker.process {
+                    process.slowness = self.random.between(2, 500);
+                }
+                self.scheduler.after(self.random.between(SECOND, 5 * SECOND), Event::DiskMends);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn mend_disk(&mut self) {
+        self.broker.disk.set_capacity(None);
+        if let Some(process) = &mut self.broker.process {
+            process.slowness = 1;
+        }
+    }
+
+    fn pick_client(&mut self) -> usize {
+        usize::try_from(self.random.below(self.clients.len() as u64)).unwrap_or(0)
+    }
+
+    fn lose_some(&mut self, half_open: bool) {
+        for connection in self.network.working() {
+            if self.random.percent(50) {
+                self.lose(connection, half_open);
+            }
+        }
+    }
+
+    /// Bytes stand still. Where that is longer than a client waits for an answer, it gives the connection up.
+    fn stall(&mut self) {
+        let now = self.scheduler.now();
+        let until = now + self.random.between(10 * MS, 10 * SECOND);
+        let both = self.random.percent(50);
+        let direction = if self.random.percent(50) { Direction::ToBroker } else { Direction::ToClient };
+        for stalled in [Direction::ToBroker, Direction::ToClient] {
+            if both || stalled == direction {
+                self.network.stall(stalled, until);
+            }
+        }
+        if until > now + 2 * SECOND {
+            self.lose_some(true);
+        }
+    }
+
+    fn pause_broker(&mut self) {
+        let now = self.scheduler.now();
+        let until = now + self.random.between(10 * MS, 60 * SECOND);
+        self.broker_paused = until.min(self.faults.until).max(self.broker_paused);
+        if until > now + 2 * SECOND {
+            self.lose_some(true);
+        }
+    }
+
+    fn fail_disk(&mut self) {
+        let (operation, path) = match self.random.below(7) {
+            0 => (Operation::Sync, "segments"),
+            1 => (Operation::Write, "state"),
+            2 => (Operation::Sync, "manifest"),
+            3 => (Operation::Name, "manifest"),
+            4 => (Operation::SyncDirectory, "segments"),
+            5 => (Operation::Create, "segments"),
+            _ => (Operation::Read, "segments"),
+        };
+        let times = self.random.between(1, 6);
+        let fault = Fault::next(operation).on(path).after(self.random.below(3));
+        self.broker.disk.plan(Fault { times, ..fault });
+    }
+}
