@@ -13,6 +13,8 @@ pub struct Sent {
     pub partition: u32,
     /// How safe it was to be.
     pub level: Level,
+    /// When, as an index of the history.
+    pub index: usize,
 }
 
 /// What became of a record, as its sender knows it.
@@ -84,10 +86,12 @@ impl<'a> Facts<'a> {
         for (index, event) in history.iter().enumerate() {
             match event {
                 &Event::Send { client, partition, value, level } => {
-                    facts.sent.insert(value, Sent { client, partition, level });
+                    facts.sent.insert(value, Sent { client, partition, level, index });
                 }
                 &Event::Stored { value, offset, level, duplicate } => {
-                    let void = level == Level::Written && last_loss.is_some_and(|loss| loss > index);
+                    // An answer may have been on its way when the cache was lost.
+                    let sent = facts.sent.get(&value).map_or(0, |sent| sent.index);
+                    let void = level == Level::Written && last_loss.is_some_and(|loss| loss > sent);
                     facts.outcomes.entry(value).or_insert(Outcome::Stored { offset, level, duplicate, void });
                 }
                 &Event::Failed { value } => {

@@ -11,6 +11,7 @@ mod duplicate_answer;
 mod duplicate_value;
 mod facts;
 mod failed_visible;
+mod gap;
 mod history;
 mod level;
 mod lost_write;
@@ -51,6 +52,7 @@ pub const INVARIANTS: &[Invariant] = &[
     ("what failed is not visible", failed_visible::check),
     ("what was read stays", unread::check),
     ("a reader gets each offset once, in order", polling::check),
+    ("what is announced as missing is missing", gap::check),
     ("nothing is sent beyond the credit", credit::check),
     ("an answer promises no less than was asked for", level::check),
     ("everything comes to its end", stuck::check),

@@ -65,7 +65,7 @@ fn a_lost_write_is_told_from_one_that_retention_removed() {
     told_apart(invariant, &with(last(0, &[5])), &with(last(1, &[6])));
     // What was only written may go with the cache, but not without a loss.
     let lost = [written(5), stored_written(5, 0), CacheLost, last(0, &[])];
-    told_apart(invariant, &[written(5), CacheLost, stored_written(5, 0), last(0, &[])], &lost);
+    told_apart(invariant, &[CacheLost, written(5), stored_written(5, 0), last(0, &[])], &lost);
 }
 
 #[test]
@@ -133,6 +133,13 @@ fn a_skipped_or_repeated_poll_is_told_from_an_announced_gap_and_a_new_start() {
     let gap = Missing { reader: 9, partition: 0, from: 1, to: 2 };
     told_apart(invariant, &with(&[got(2, 7)]), &with(&[gap, got(2, 7)]));
     told_apart(invariant, &with(&[got(0, 5)]), &with(&[start(0), got(0, 5)]));
+}
+
+#[test]
+fn a_gap_that_is_none_is_told_from_one_that_retention_made() {
+    let sent = [send(1, 0, 5), send(1, 0, 6), start(0), Missing { reader: 9, partition: 0, from: 0, to: 1 }];
+    let with = |end: Event| [&sent[..], &[end]].concat();
+    told_apart("what is announced as missing is missing", &with(last(0, &[5, 6])), &with(last(1, &[6])));
 }
 
 #[test]

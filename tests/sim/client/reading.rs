@@ -296,6 +296,13 @@ impl Reading {
                 context.coverage.saw(Situation::ReadFailed);
                 position.map_or(StartAt::Earliest, |(_, offset)| StartAt::Offset(offset))
             }
+            // It had been asked for where the broker could not read before, and retention was faster.
+            (ErrorCode::OffsetOutOfRange, None)
+                if ended.asked.is_some_and(|asked| asked < ended.log_start) =>
+            {
+                self.started.remove(&ended.partition);
+                StartAt::Earliest
+            }
             (code, _) => {
                 return context.defect(|| format!("reading ended with {code:?}: {ended:?}"));
             }

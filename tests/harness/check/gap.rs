@@ -1,0 +1,18 @@
+//! What is announced as missing is missing: retention has removed it, and it does not come back.
+
+use super::{Event, Facts, Verdict, verdict};
+
+pub(super) fn check(facts: &Facts<'_>) -> Verdict {
+    if facts.finals.is_empty() {
+        return Verdict::Unknown;
+    }
+    verdict(facts.history.iter().find_map(|event| {
+        let Event::Missing { reader, partition, from, to } = event else { return None };
+        let start = facts.finals.get(partition)?.start;
+        (*to > start).then(|| {
+            format!(
+                "reader {reader} was told that {from}..{to} of {partition} are gone, which begins at {start}"
+            )
+        })
+    }))
+}
