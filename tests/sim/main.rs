@@ -2,6 +2,10 @@
 //!
 //! `WEIR_SEED=n` runs one world, `WEIR_SEEDS=n` so many of each workload, `WEIR_WITHOUT=Kill,Stall` leaves faults out.
 
+#![expect(clippy::indexing_slicing, reason = "a panic in a test is a failure with a line number")]
+#![expect(clippy::print_stdout, reason = "a run says what it met, and how to see a failure again")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "errors that are none of the expected ones are defects")]
+
 mod broker;
 mod client;
 mod coverage;

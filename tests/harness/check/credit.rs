@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Event, Facts, Verdict, verdict};
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a check looks at some events only")]
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
     let mut lanes: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     verdict(facts.history.iter().find_map(|event| match event {

@@ -48,6 +48,9 @@ pub enum Event {
 }
 
 /// A history as lines of JSON.
+///
+/// # Panics
+/// Never: events are plain data.
 pub fn to_lines(history: &[Event]) -> String {
     let line = |event| serde_json::to_string(event).expect("events are plain data");
     history.iter().map(|event| line(event) + "\n").collect()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Event, Facts, Verdict};
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a check looks at some events only")]
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
     if !facts.history.contains(&Event::Settled) {
         return Verdict::Unknown;

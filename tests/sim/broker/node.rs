@@ -206,7 +206,7 @@ impl Process {
             self.node.handle(now, event, &mut self.actions);
         }
         self.node.settle(&mut self.actions);
-        let writes = self.actions.journal.drain(..).map(ToJournal::Write);
+        let writes = self.actions.journal.drain(..).map(|write| ToJournal::Write(Box::new(write)));
         self.storage.inbox.extend(writes);
         self.storage.cold.extend(self.actions.cold_reads.drain(..));
         for code in self.actions.rejections.drain(..) {

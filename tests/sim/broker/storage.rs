@@ -41,7 +41,7 @@ impl From<JournalError> for Trouble {
 /// What the journal is told.
 #[derive(Debug)]
 pub(crate) enum ToJournal {
-    Write(ToWrite),
+    Write(Box<ToWrite>),
     Release(JournalPosition),
 }
 
@@ -54,6 +54,7 @@ struct Unsynced {
 }
 
 /// Everything below the node.
+#[expect(clippy::struct_excessive_bools, reason = "the real threads keep the same in their local variables")]
 #[derive(Debug)]
 pub(crate) struct Storage {
     pub(crate) journal: Journal<SimDisk>,
@@ -128,7 +129,7 @@ impl Storage {
         let news = !self.inbox.is_empty() || self.more;
         for item in self.inbox.drain(..) {
             match item {
-                ToJournal::Write(write) => self.queue.push(write),
+                ToJournal::Write(write) => self.queue.push(*write),
                 ToJournal::Release(below) => {
                     self.journal.release(below);
                     self.prepared = false;

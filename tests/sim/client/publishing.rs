@@ -417,10 +417,7 @@ impl Publishing {
             self.woken.iter().copied().filter(|lane| self.streams.contains_key(lane)).collect();
         for lane in told {
             self.woken.remove(&lane);
-            loop {
-                let (Some(machine), Some(stream)) = (&mut self.machine, self.streams.get_mut(&lane)) else {
-                    break;
-                };
+            while let (Some(machine), Some(stream)) = (&mut self.machine, self.streams.get_mut(&lane)) {
                 let mut taken = Vec::new();
                 if !peer.leaving && stream.taken.is_empty() {
                     machine.take(lane, &mut taken);

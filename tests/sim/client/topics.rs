@@ -49,7 +49,7 @@ impl Topics {
     }
 
     /// An answer came: whatever it is, it must make sense.
-    pub(super) fn answered(&mut self, frame: &RawFrame, context: &mut Context<'_>) -> Result<(), String> {
+    pub(super) fn answered(&mut self, frame: &RawFrame, context: &Context<'_>) -> Result<(), String> {
         self.waiting = false;
         self.next_at = context.now + self.random.between(1, SECOND);
         if frame.kind != FrameKind::Failure {

@@ -127,6 +127,8 @@ impl World {
         while let Some(event) = self.scheduler.next(self.faults.until) {
             self.happen(event)?;
         }
+        // What was put off until now comes before anything new.
+        self.scheduler.skip_to(self.faults.until);
         self.settle()
     }
 

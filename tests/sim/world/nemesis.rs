@@ -52,8 +52,9 @@ impl World {
             Class::ClientPause => {
                 let client = self.pick_client();
                 let until = now + self.random.between(SECOND, 60 * SECOND);
-                if let Some(paused) = self.paused.get_mut(client) {
-                    *paused = until.min(self.faults.until).max(*paused);
+                // One that stands still already stays as it is, so that what waits for it keeps its order.
+                if let Some(paused) = self.paused.get_mut(client).filter(|paused| **paused <= now) {
+                    *paused = until.min(self.faults.until);
                 }
             }
             Class::ClientKill => {
@@ -123,7 +124,10 @@ impl World {
     fn pause_broker(&mut self) {
         let now = self.scheduler.now();
         let until = now + self.random.between(10 * MS, 60 * SECOND);
-        self.broker_paused = until.min(self.faults.until).max(self.broker_paused);
+        if self.broker_paused > now {
+            return;
+        }
+        self.broker_paused = until.min(self.faults.until);
         if until > now + 2 * SECOND {
             self.lose_some(true);
         }
