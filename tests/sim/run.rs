@@ -12,7 +12,7 @@ use crate::workload::{self, Workload};
 use crate::world::{Report, World};
 
 /// Seeds of each workload, unless `WEIR_SEEDS` says otherwise.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = if cfg!(debug_assertions) { 20 } else { 100 };
 
 /// A run of so many seeds of each workload must meet every rare situation.
 const SEEDS_FOR_COVERAGE: u64 = 60;

@@ -1,30 +1,31 @@
 //! A client's process: the machines of the real client, driven as its tasks drive them.
 
+mod hearing;
+mod payload;
 mod publishing;
 mod reading;
 mod topics;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use harness::check::{Event, Level};
-use weir_broker::core::deframe::{Deframer, Found};
+use weir_broker::core::deframe::Deframer;
 use weir_broker::core::{ConnectionId, StreamId};
 use weir_broker::pool::BufferPool;
 use weir_client::Retry;
 use weir_client::core::link::{Cause, Link, Next};
 use weir_client::core::requests::Requests;
 use weir_client::core::time::Mono;
-use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::limits::FRAME_BYTES_MAX;
-use weir_protocol::message::{Failure, Hello, Message, PROTOCOL_VERSION, ServerLimits, Welcome};
-use weir_protocol::read::Reader;
+use weir_protocol::message::{Hello, Message, PROTOCOL_VERSION, ServerLimits};
 use weir_protocol::units::TopicId;
 
 use crate::coverage::Coverage;
 use crate::network::Arrival;
 use crate::random::Random;
 use crate::scheduler::{MS, SECOND};
+use payload::payload;
+pub(crate) use payload::value_of;
 pub(crate) use publishing::PublishPlan;
 use publishing::Publishing;
 pub(crate) use reading::{ReadPlan, Reading};
@@ -213,94 +214,6 @@ impl Client {
         });
     }
 
-    /// Something arrives.
-    pub(crate) fn arrived(&mut self, id: ConnectionId, arrival: Arrival, context: &mut Context<'_>) {
-        let State::Open(peer) = &mut self.state else { return };
-        if peer.id != id {
-            return;
-        }
-        match arrival {
-            Arrival::Lost => self.lost(context),
-            Arrival::End(stream) => {
-                if let Some(lane) = peer.lanes.remove(&stream) {
-                    self.lane_ended(lane, context);
-                }
-            }
-            Arrival::Bytes(stream, bytes) => self.heard(stream, bytes, context),
-        }
-    }
-
-    fn heard(&mut self, stream: StreamId, mut bytes: Bytes, context: &mut Context<'_>) {
-        loop {
-            let State::Open(peer) = &mut self.state else { return };
-            let deframer = peer.streams.entry(stream).or_default();
-            match deframer.next(&mut bytes, FRAME_BYTES_MAX, &self.pool) {
-                Ok(Found::Nothing) => return,
-                Ok(Found::Header(_)) => {}
-                Ok(Found::Frame(frame)) => {
-                    if let Err(what) = self.frame(stream, &frame, context) {
-                        context.defect(|| format!("a client refuses what the broker says: {what}"));
-                        return;
-                    }
-                }
-                Err(error) => return context.defect(|| format!("no frame on stream {}: {error}", stream.0)),
-            }
-        }
-    }
-
-    fn frame(&mut self, stream: StreamId, frame: &RawFrame, context: &mut Context<'_>) -> Result<(), String> {
-        let State::Open(peer) = &mut self.state else { return Ok(()) };
-        if stream == StreamId(0) {
-            return self.control(frame, context);
-        }
-        let Some(lane) = peer.lanes.get(&stream).copied() else { return Ok(()) };
-        if frame.kind == FrameKind::Failure {
-            let failure = Failure::from_frame(frame).map_err(|error| error.to_string())?;
-            return Err(format!("a lane was refused: {failure:?}"));
-        }
-        let credit = peer.credit_of(stream);
-        match &mut self.app {
-            App::Publish(app) => app.frame((lane, credit), frame, context),
-            App::Read(app) => app.frame((lane, credit), frame, context),
-            App::Topics(_) => Err("a lane of a client that has none".to_owned()),
-        }
-    }
-
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other answer begins with the number of its request"
-    )]
-    fn control(&mut self, frame: &RawFrame, context: &mut Context<'_>) -> Result<(), String> {
-        let State::Open(peer) = &mut self.state else { return Ok(()) };
-        match frame.kind {
-            FrameKind::Welcome => {
-                let welcome = Welcome::from_frame(frame).map_err(|error| error.to_string())?;
-                peer.greeted = Some(welcome.limits);
-                self.link.connected();
-                match &mut self.app {
-                    App::Publish(app) => app.connected(&welcome.limits),
-                    App::Read(app) => app.connected(&welcome.limits),
-                    App::Topics(_) => {}
-                }
-            }
-            FrameKind::GoAway => {
-                peer.leaving = true;
-                self.link.leaving();
-            }
-            _ => {
-                let request = Reader::new(&frame.body).u32().map_err(|error| error.to_string())?;
-                match (self.requests.answered(request), &mut self.app) {
-                    (Some(Ask::Identity), App::Publish(app)) => {
-                        app.identified(frame, peer.greeted.as_ref(), context)?;
-                    }
-                    (Some(Ask::Topic), App::Topics(app)) => app.answered(frame, context)?,
-                    (_, _) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn lost(&mut self, context: &mut Context<'_>) {
         let state = std::mem::replace(&mut self.state, State::Idle);
         if matches!(&state, State::Open(peer) if peer.greeted.is_some()) {
@@ -425,24 +338,6 @@ fn micros(time: Mono) -> u64 {
 
 fn cause(text: &str) -> Cause {
     Cause { text: text.to_owned(), is_final: false }
-}
-
-/// The bytes of a value: nobody could have made them by chance.
-pub(crate) fn payload(value: u64, bytes_max: u64) -> Vec<u8> {
-    let mut random = Random::new(value);
-    let length = random.between(8, bytes_max.max(9));
-    let mut bytes = value.to_le_bytes().to_vec();
-    while (bytes.len() as u64) < length {
-        bytes.extend(random.next().to_le_bytes());
-    }
-    bytes
-}
-
-/// The value that bytes stand for, if somebody made them.
-pub(crate) fn value_of(bytes: &[u8], bytes_max: u64) -> Option<u64> {
-    let (first, _) = bytes.split_first_chunk::<8>()?;
-    let value = u64::from_le_bytes(*first);
-    (payload(value, bytes_max) == bytes).then_some(value)
 }
 
 /// As histories know it.

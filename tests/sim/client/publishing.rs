@@ -1,31 +1,28 @@
 //! A client that publishes: the producer's machine, its lanes, and an application that enqueues records.
 
+mod sending;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use harness::check::Event;
 use weir_broker::core::StreamId;
 use weir_client::Retry;
 use weir_client::core::producer::{
-    Completion, Identity, LaneId, Outcome, Outgoing, OutgoingContent, Producer, ProducerOptions, PushError,
-    Routing, Why,
+    Completion, Identity, LaneId, Outcome, Outgoing, Producer, ProducerOptions, PushError, Routing, Why,
 };
 use weir_client::core::requests::{Repeat, Requests};
 use weir_client::core::window::Ticket;
-use weir_protocol::batch::{BatchBuilder, Compression, ProducerBatch, RecordInput};
+use weir_protocol::batch::{BatchBuilder, ProducerBatch, RecordInput};
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
-    Grant, Message, OpenProducer, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected,
-    ServerLimits,
+    Grant, Message, OpenProducer, ProducerOpened, PublishAck, PublishRejected, ServerLimits,
 };
 use weir_protocol::units::{Durability, PartitionId};
 
-use super::{Ask, Context, Output, Peer, REOPEN_PAUSE, level_of, micros, payload, value_of};
+use super::{Ask, Context, Peer, REOPEN_PAUSE, level_of, micros, payload, value_of};
 use crate::coverage::Situation;
-use crate::network::Arrival;
 use crate::random::Random;
-use crate::scheduler::MS;
 
 /// What a producer's application does.
 #[derive(Clone, Copy, Debug)]
@@ -386,93 +383,5 @@ impl Publishing {
                 Err(other) => return context.defect(|| format!("a record was not taken: {other:?}")),
             }
         }
-    }
-
-    /// Opens the streams of lanes that have something to carry.
-    fn open_lanes(&mut self, peer: &mut Peer, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        for lane in (0..machine.lanes()).map(LaneId) {
-            let pausing = self.pausing.get(&lane).copied().filter(|until| *until > context.now);
-            pausing.into_iter().for_each(|until| context.wake(until));
-            let told = self.woken.contains(&lane) || self.pausing.contains_key(&lane);
-            let wanted = told && pausing.is_none() && !peer.leaving && machine.is_lane_needed(lane);
-            if !wanted || self.streams.contains_key(&lane) {
-                continue;
-            }
-            self.pausing.remove(&lane);
-            let id = peer.open(lane.0);
-            let open = PublishOpen { topic: context.topic, durability: self.plan.durability };
-            context.outputs.push(Output::Send(peer.id, Arrival::Bytes(id, open.to_frame())));
-            let credit = peer.credit_of(id);
-            self.streams.insert(lane, Stream { id, credit, limit: 0, spent: 0, taken: VecDeque::new() });
-            machine.lane_opened(lane);
-            self.woken.extend(machine.wakes());
-            self.woken.insert(lane);
-        }
-    }
-
-    /// Takes what the lanes may send, seals it and writes it.
-    fn send(&mut self, peer: &Peer, context: &mut Context<'_>) {
-        let told: Vec<LaneId> =
-            self.woken.iter().copied().filter(|lane| self.streams.contains_key(lane)).collect();
-        for lane in told {
-            self.woken.remove(&lane);
-            while let (Some(machine), Some(stream)) = (&mut self.machine, self.streams.get_mut(&lane)) {
-                let mut taken = Vec::new();
-                if !peer.leaving && stream.taken.is_empty() {
-                    machine.take(lane, &mut taken);
-                }
-                stream.taken.extend(taken);
-                if stream.taken.is_empty() {
-                    let needy = machine.is_lane_needed(lane) && machine.is_lane_idle(lane);
-                    if needy && stream.limit > 0 && stream.limit - stream.spent < 2 << 10 {
-                        context.coverage.saw(Situation::OutOfCredit);
-                    }
-                    break;
-                }
-                if self.random.percent(5) {
-                    // Sealing takes time: the machine goes on meanwhile.
-                    self.woken.insert(lane);
-                    context.wake(context.now + self.random.between(1, MS));
-                    break;
-                }
-                let Some(outgoing) = stream.taken.pop_front() else { break };
-                let (id, credit) = (stream.id, stream.credit);
-                let acked_below = outgoing.acked_below;
-                let Some(batch) = self.seal(lane, outgoing, context) else { continue };
-                let publish = Publish { acked_below, batch };
-                let mut bytes = BytesMut::from(&publish.front()[..]);
-                bytes.extend_from_slice(publish.batch.bytes());
-                if let Some(stream) = self.streams.get_mut(&lane) {
-                    stream.spent += bytes.len() as u64;
-                }
-                context.history.push(Event::Spent { lane: credit, bytes: bytes.len() as u64 });
-                context.outputs.push(Output::Send(peer.id, Arrival::Bytes(id, bytes.freeze())));
-            }
-        }
-    }
-
-    fn seal(
-        &mut self,
-        lane: LaneId,
-        mut outgoing: Outgoing,
-        context: &mut Context<'_>,
-    ) -> Option<ProducerBatch> {
-        let machine = self.machine.as_mut()?;
-        let batch = match std::mem::replace(&mut outgoing.content, OutgoingContent::Taken) {
-            OutgoingContent::Sealed(batch) => batch,
-            OutgoingContent::Unsealed(builder, identity) => {
-                let mut done = Vec::new();
-                let batch = builder.finish(&identity, Compression::None);
-                let is_sent = machine.sealed(lane, &mut outgoing, &batch, &mut done);
-                self.complete(done, context);
-                if !is_sent {
-                    return None;
-                }
-                batch
-            }
-            OutgoingContent::Taken => return None,
-        };
-        Some(batch)
     }
 }

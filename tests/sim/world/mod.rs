@@ -1,6 +1,8 @@
 //! The world: one broker, its clients, the network between them, and what goes wrong, all from one seed.
 
+mod clients;
 mod end;
+mod life;
 mod nemesis;
 mod trace;
 
@@ -12,8 +14,8 @@ use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
 use weir_protocol::message::{CreateTopic, Message, TopicInfo};
 use weir_protocol::units::{Timestamp, TopicId};
 
-use crate::broker::{Broker, Effect, Part, StartFailure, Trouble};
-use crate::client::{Client, Context, Output};
+use crate::broker::{Broker, Effect, Part, Trouble};
+use crate::client::Client;
 use crate::coverage::{Coverage, Situation};
 use crate::faults::{Class, Faults};
 use crate::network::{Arrival, Direction, Network, Transit};
@@ -333,117 +335,5 @@ impl World {
         for transit in self.network.send(now, (connection, direction), arrival) {
             self.scheduler.at(transit.time, Event::Arrives(transit));
         }
-    }
-
-    fn with_context<R>(
-        &mut self,
-        number: usize,
-        act: impl FnOnce(Option<&mut Client>, &mut Context<'_>) -> R,
-    ) -> Result<R, Defect> {
-        let mut context = Context {
-            now: self.scheduler.now(),
-            topic: self.topic,
-            partitions: self.partitions,
-            history: &mut self.history,
-            coverage: &mut self.coverage,
-            next_number: &mut self.next_number,
-            outputs: Vec::new(),
-            defect: None,
-            wake_at: u64::MAX,
-        };
-        let result = act(self.clients.get_mut(number), &mut context);
-        let (outputs, defect, wake_at) = (context.outputs, context.defect, context.wake_at);
-        if let Some(wake) = self.wakes.get_mut(number).filter(|wake| wake_at < **wake) {
-            *wake = wake_at;
-            self.scheduler.at(wake_at, Event::Wakes(number));
-        }
-        for output in outputs {
-            self.output(number, output);
-        }
-        defect.map_or(Ok(result), Err)
-    }
-
-    /// A client does something, and then whatever it can do.
-    fn client(
-        &mut self,
-        number: usize,
-        act: impl FnOnce(&mut Client, &mut Context<'_>),
-    ) -> Result<(), Defect> {
-        self.with_context(number, |client, context| {
-            let Some(client) = client else { return };
-            act(client, context);
-            client.turn(context);
-        })
-    }
-
-    fn output(&mut self, client: usize, output: Output) {
-        let now = self.scheduler.now();
-        match output {
-            Output::Send(connection, arrival) => self.send(connection, Direction::ToBroker, arrival),
-            Output::Close(connection) => {
-                self.network.end(connection, Direction::ToClient);
-                // The goodbye arrives, or the broker waits for its idle time-out.
-                let wait = if self.random.percent(70) { 5 * MS } else { 30 * SECOND };
-                let time = now + self.random.between(MS, wait);
-                let (direction, arrival) = (Direction::ToBroker, Arrival::Lost);
-                self.scheduler.at(time, Event::Arrives(Transit { time, connection, direction, arrival }));
-            }
-            Output::Connect => {
-                let is_up = self.broker.process.is_some() && self.broker_paused <= now;
-                if !is_up || self.network.is_stalled(now) {
-                    let wait = self.random.between(10 * MS, 3 * SECOND);
-                    self.scheduler.after(wait, Event::Connected(client, None));
-                    return;
-                }
-                let connection = self.network.connect(client);
-                self.scheduler.after(self.random.between(50, 500), Event::Accepted(connection));
-                self.scheduler
-                    .after(self.random.between(500, 2000), Event::Connected(client, Some(connection)));
-            }
-        }
-    }
-
-    /// The broker starts.
-    fn start(&mut self) -> Result<(), Defect> {
-        if self.broker.process.is_some() {
-            return Ok(());
-        }
-        let wall = self.wall();
-        match self.broker.start(wall, &mut self.coverage) {
-            Ok(()) => Ok(()),
-            Err(StartFailure::Refused(why)) => Err(format!("the broker refuses its own data: {why}")),
-            Err(StartFailure::Disk) => {
-                let is_halted = self.broker.disk.is_halted();
-                if is_halted {
-                    self.coverage.saw(Situation::CrashInRecovery);
-                }
-                self.history.push(Seen::CacheLost);
-                self.die(is_halted);
-                Ok(())
-            }
-        }
-    }
-
-    /// The broker's process ends, with the power or without; it comes back.
-    fn die(&mut self, power: bool) {
-        if power {
-            self.broker.cut_power();
-            self.history.push(Seen::CacheLost);
-        } else {
-            self.broker.kill();
-        }
-        self.broker_paused = 0;
-        for connection in self.network.working() {
-            self.lose(connection, false);
-        }
-        self.scheduler.after(self.random.between(10 * MS, 3 * SECOND), Event::Starts);
-    }
-
-    fn lose(&mut self, connection: ConnectionId, half_open: bool) {
-        let now = self.scheduler.now();
-        for transit in self.network.lose(now, connection, half_open) {
-            self.scheduler.at(transit.time, Event::Arrives(transit));
-        }
-        self.network.drop_transit(connection);
     }
 }
