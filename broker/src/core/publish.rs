@@ -226,7 +226,7 @@ impl Waiting {
         match self {
             Self::Append(append) => Some(append.lane),
             Self::Answer { lane, .. } => Some(*lane),
-            Self::Topic(_) => None,
+            Self::Topic(_) | Self::Trim(_) => None,
         }
     }
 
@@ -235,7 +235,7 @@ impl Waiting {
         let answer = match self {
             Self::Append(append) => append.entry.take().map(Answer::Stored),
             Self::Answer { answer, .. } => answer.take(),
-            Self::Topic(_) => None,
+            Self::Topic(_) | Self::Trim(_) => None,
         };
         answer.map(|answer| match answer {
             Answer::Stored(entry) => Answer::Stored(AckEntry { durability: Durability::Written, ..entry }),
