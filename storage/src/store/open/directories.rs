@@ -40,6 +40,21 @@ pub(in crate::store) fn read<D: Disk>(
     Ok(found)
 }
 
+/// How often a disk is asked for what it fails to read. What it still does not give counts as damaged until the next start,
+/// and readers pass over it: that must not come of a fault that goes away.
+const READ_TRIES: usize = 8;
+
+fn insist<T>(mut read: impl FnMut() -> Result<T, SegmentError>) -> Result<T, SegmentError> {
+    let mut result = read();
+    for _ in 1..READ_TRIES {
+        if !matches!(result, Err(SegmentError::Disk(_))) {
+            break;
+        }
+        result = read();
+    }
+    result
+}
+
 impl Directories {
     fn read_segment<D: Disk>(
         &mut self,
@@ -57,7 +72,7 @@ impl Directories {
             }
             Err(error) => return Err(error.into()),
         };
-        let error = match file.runs(facts.bytes, facts.directory_hash) {
+        let error = match insist(|| file.runs(facts.bytes, facts.directory_hash)) {
             Ok(runs) => {
                 self.whole.push((segment, runs));
                 return Ok(());
@@ -65,12 +80,12 @@ impl Directories {
             Err(error @ SegmentError::NewerFormat { .. }) => return Err(error.into()),
             Err(error @ (SegmentError::Damaged { .. } | SegmentError::Disk(_))) => error,
         };
-        if let Ok(Some(runs)) = rebuild(&file, facts.bytes, facts.directory_hash) {
+        if let Ok(Some(runs)) = insist(|| rebuild(&file, facts.bytes, facts.directory_hash)) {
             self.repaired.push(format!("{error}; it was made again from its batches"));
             self.whole.push((segment, runs));
             return Ok(());
         }
-        let left = salvage(disk, &file, facts.bytes, facts.directory_hash).unwrap_or_default();
+        let left = insist(|| salvage(disk, &file, facts.bytes, facts.directory_hash)).unwrap_or_default();
         self.damaged.push(format!("{error}, and so are some of its batches"));
         self.salvaged.push((segment, left));
         Ok(())

@@ -8,6 +8,7 @@ use weir_protocol::units::{Offset, SegmentId};
 use super::sample::{append, partition, stored, topic};
 use super::*;
 use crate::disk::SimDisk;
+use crate::disk::sim::{Fault, Operation};
 use crate::segment::segment_name;
 
 /// Three segments of one batch of 10 records each, and one batch that only the journal holds.
@@ -102,6 +103,19 @@ fn without_a_segment_the_store_starts_and_names_the_offsets_it_cannot_read() {
         assert!(opened.report.unreadable.is_empty() && opened.report.damaged.is_empty());
         let whole = [all.concat(), stored(&append(partition(1, 0), 40, 10))].concat();
         assert_eq!(read_around(&opened.reader), (whole, Vec::new()));
+    }
+}
+
+#[test]
+fn a_fault_that_goes_away_while_the_store_is_opened_makes_nothing_missing() {
+    for after in 0..6 {
+        let disk = SimDisk::new();
+        let all = filled(&disk);
+        let fault = Fault::next(Operation::Read).on("segments").after(after);
+        disk.plan(Fault { times: 5, ..fault });
+        let opened = reopen(&disk);
+        assert!(opened.report.unreadable.is_empty(), "after {after}: {:?}", opened.report);
+        assert_eq!(read_around(&opened.reader), (all.concat(), Vec::new()));
     }
 }
 
