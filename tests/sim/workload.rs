@@ -110,13 +110,15 @@ const PUBLISH: PublishPlan = PublishPlan {
     linger: Duration::ZERO,
 };
 
-const READ: ReadPlan = ReadPlan { pause: 100 * MS, window_bytes: 64 << 10, record_bytes: RECORD_BYTES };
+const READ: ReadPlan =
+    ReadPlan { pause: 100 * MS, window_bytes: 64 << 10, record_bytes: RECORD_BYTES, seeks: 0 };
 
 /// Two producers and two readers at an easy pace.
 fn steady(random: &mut Random) -> Plan {
     let linger = Duration::from_millis(random.below(20));
     let publish = Work::Publish(PublishPlan { linger, ..PUBLISH });
-    let clients = vec![publish.clone(), publish, Work::Read(READ), Work::Read(READ)];
+    let restless = ReadPlan { seeks: 5, ..READ };
+    let clients = vec![publish.clone(), publish, Work::Read(restless), Work::Read(READ)];
     Plan { sizes: sizes(random), topic: topic(3), clients }
 }
 
@@ -131,7 +133,7 @@ fn written(random: &mut Random) -> Plan {
 /// Producers as fast as they may be, and readers that cannot follow.
 fn backlog(random: &mut Random) -> Plan {
     let fast = PublishPlan { records: 1000, burst: 100, pause: 200 * MS, ..PUBLISH };
-    let slow = ReadPlan { pause: 2 * SECOND, window_bytes: 24 << 10, ..READ };
+    let slow = ReadPlan { pause: 2 * SECOND, window_bytes: 24 << 10, seeks: 5, ..READ };
     let clients = vec![Work::Publish(fast), Work::Publish(fast), Work::Read(slow), Work::Read(READ)];
     Plan { sizes: sizes(random), topic: topic(2), clients }
 }
@@ -139,7 +141,7 @@ fn backlog(random: &mut Random) -> Plan {
 /// Retention overtakes readers.
 fn retention(random: &mut Random) -> Plan {
     let fast = PublishPlan { records: 800, burst: 60, pause: SECOND, ..PUBLISH };
-    let slow = ReadPlan { pause: 10 * SECOND, window_bytes: 24 << 10, ..READ };
+    let slow = ReadPlan { pause: 10 * SECOND, window_bytes: 24 << 10, seeks: 2, ..READ };
     let clients = vec![Work::Publish(fast), Work::Read(slow), Work::Read(READ), Work::Topics];
     let age = random.percent(50).then_some(10 * SECOND);
     let kept = TopicSettings {

@@ -18,7 +18,7 @@ use weir_client::core::requests::Requests;
 use weir_client::core::time::Mono;
 use weir_protocol::limits::FRAME_BYTES_MAX;
 use weir_protocol::message::{Hello, Message, PROTOCOL_VERSION, ServerLimits};
-use weir_protocol::units::TopicId;
+use weir_protocol::units::{Timestamp, TopicId};
 
 use crate::coverage::Coverage;
 use crate::network::Arrival;
@@ -51,6 +51,7 @@ pub(crate) enum Work {
 /// What a client is told of the world, and what it does to it.
 pub(crate) struct Context<'a> {
     pub(crate) now: u64,
+    pub(crate) wall: Timestamp,
     pub(crate) topic: TopicId,
     pub(crate) partitions: u32,
     pub(crate) history: &'a mut Vec<Event>,

@@ -33,6 +33,8 @@ pub(crate) struct ReadPlan {
     pub(crate) window_bytes: u64,
     /// Longest record.
     pub(crate) record_bytes: u64,
+    /// How many times of a hundred it moves to another offset before it takes a frame.
+    pub(crate) seeks: u64,
 }
 
 /// A reader.
@@ -56,9 +58,14 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(plan: ReadPlan, random: Random, context: &mut Context<'_>) -> Self {
-        let partitions =
-            (0..context.partitions).map(|id| (PartitionId::new(id), StartAt::Earliest)).collect();
+    pub(super) fn new(plan: ReadPlan, mut random: Random, context: &mut Context<'_>) -> Self {
+        let start = match random.below(6) {
+            0 => StartAt::Latest,
+            1 => StartAt::Last(random.below(50)),
+            2 => StartAt::Time(context.wall),
+            _ => StartAt::Earliest,
+        };
+        let partitions = (0..context.partitions).map(|id| (PartitionId::new(id), start)).collect();
         let options = ConsumerOptions {
             topic: context.topic,
             partitions,
@@ -107,6 +114,7 @@ impl Reading {
 
     pub(super) const fn calm(&mut self) {
         self.plan.pause = 10 * MS;
+        self.plan.seeks = 0;
         self.next_take = 0;
     }
 
@@ -226,6 +234,9 @@ impl Reading {
     /// The application takes what is there, in its own time.
     fn take(&mut self, context: &mut Context<'_>) {
         while context.now >= self.next_take {
+            if self.random.percent(self.plan.seeks) {
+                self.seek();
+            }
             if self.open.is_none() {
                 let taken = self.machine.take();
                 self.tell_missing(context);
@@ -244,6 +255,18 @@ impl Reading {
             self.next_take = context.now + pause;
         }
         context.wake(self.next_take);
+    }
+
+    /// The application moves to an offset it has passed.
+    fn seek(&mut self) {
+        let positions: Vec<_> = self.machine.positions().collect();
+        let chosen = usize::try_from(self.random.below(positions.len() as u64)).unwrap_or(0);
+        let Some((partition, position)) = positions.get(chosen) else { return };
+        if !self.again.contains_key(partition) {
+            self.started.remove(partition);
+            let back = Offset::new(self.random.below(position.get() + 1));
+            self.machine.seek(*partition, StartAt::Offset(back));
+        }
     }
 
     /// Takes one batch of the open frame. Says whether there may be another.

@@ -13,6 +13,7 @@ impl World {
     ) -> Result<R, Defect> {
         let mut context = Context {
             now: self.scheduler.now(),
+            wall: self.wall(),
             topic: self.topic,
             partitions: self.partitions,
             history: &mut self.history,
