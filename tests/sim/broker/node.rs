@@ -298,6 +298,19 @@ impl Process {
         Ok(self.storage.flusher.close(wall).is_ok())
     }
 
+    /// Ends all connections. Gives the figures after that.
+    pub(crate) fn without_peers(
+        &mut self,
+        at: (u64, Timestamp),
+        coverage: &mut Coverage,
+    ) -> Result<NodeFigures, Trouble> {
+        for connection in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.arrived(connection, Arrival::Lost, coverage)?;
+        }
+        self.node_turn(at, coverage)?;
+        Ok(self.figures())
+    }
+
     /// Figures of the node.
     pub(crate) fn figures(&self) -> NodeFigures {
         self.node.figures()

@@ -52,6 +52,8 @@ pub(crate) enum Work {
 pub(crate) struct Context<'a> {
     pub(crate) now: u64,
     pub(crate) wall: Timestamp,
+    /// Since when nothing has gone wrong any more.
+    pub(crate) healed_at: u64,
     pub(crate) topic: TopicId,
     pub(crate) partitions: u32,
     pub(crate) history: &'a mut Vec<Event>,

@@ -23,6 +23,10 @@ use weir_protocol::units::{Durability, PartitionId};
 use super::{Ask, Context, Peer, REOPEN_PAUSE, level_of, micros, payload, value_of};
 use crate::coverage::Situation;
 use crate::random::Random;
+use crate::scheduler::SECOND;
+
+/// By then everything that was sent has its result, once nothing goes wrong any more.
+const HEALTHY_AFTER: u64 = 60 * SECOND;
 
 /// What a producer's application does.
 #[derive(Clone, Copy, Debug)]
@@ -249,6 +253,10 @@ impl Publishing {
                 Outcome::Failed(failed) => {
                     if failed.why == Why::TimedOut {
                         context.coverage.saw(Situation::TimedOut);
+                        if context.now > context.healed_at.saturating_add(HEALTHY_AFTER) {
+                            context
+                                .defect(|| "a batch timed out long after everything was healed".to_owned());
+                        }
                     }
                     for value in self.values(&failed.batch) {
                         let event = if failed.maybe_stored {

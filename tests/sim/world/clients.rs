@@ -14,6 +14,7 @@ impl World {
         let mut context = Context {
             now: self.scheduler.now(),
             wall: self.wall(),
+            healed_at: self.healed_at,
             topic: self.topic,
             partitions: self.partitions,
             history: &mut self.history,

@@ -19,6 +19,7 @@ const PATIENCE: u64 = 600 * SECOND;
 impl World {
     /// Heals everything, waits until nothing is under way, and looks at what is there.
     pub(super) fn settle(&mut self) -> Result<(), Defect> {
+        self.healed_at = self.scheduler.now();
         self.network.heal();
         self.broker.disk.mend();
         self.mend_disk();
@@ -41,6 +42,7 @@ impl World {
             }
         }
         self.note_held();
+        self.note_kept_for_nobody()?;
         self.restart_for_good()?;
         self.read_all()?;
         self.history.push(Seen::Settled);
@@ -80,6 +82,20 @@ impl World {
         for (what, amount) in held.into_iter().filter(|(_, amount)| *amount > 0) {
             self.history.push(Seen::Held { what: what.to_owned(), amount });
         }
+    }
+
+    /// When all connections have gone, nothing is kept for any of them.
+    fn note_kept_for_nobody(&mut self) -> Result<(), Defect> {
+        let at = (self.scheduler.now(), self.wall());
+        let Some(process) = &mut self.broker.process else { return Ok(()) };
+        let figures = process.without_peers(at, &mut self.coverage);
+        let figures = figures.map_err(|trouble| format!("connections end badly: {trouble:?}"))?;
+        let kept = figures.granted_bytes + figures.subscription_lanes + figures.waiting_lanes;
+        if kept > 0 {
+            let what = "bytes and lanes of connections that are gone".to_owned();
+            self.history.push(Seen::Held { what, amount: kept });
+        }
+        Ok(())
     }
 
     /// The broker ends once more, as its faults allow, and starts again.

@@ -83,6 +83,8 @@ pub(crate) struct World {
     /// How far the wall clock is off, in microseconds.
     clock_off: i64,
     faults: Faults,
+    /// Since when nothing has gone wrong any more.
+    healed_at: u64,
     history: Vec<Seen>,
     coverage: Coverage,
     topic: TopicId,
@@ -108,6 +110,7 @@ impl World {
             broker_paused: 0,
             clock_off: 0,
             faults,
+            healed_at: u64::MAX,
             history: Vec::new(),
             coverage: Coverage::default(),
             topic: TopicId::default(),
