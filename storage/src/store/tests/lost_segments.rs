@@ -112,7 +112,7 @@ fn a_fault_that_goes_away_while_the_store_is_opened_makes_nothing_missing() {
         let disk = SimDisk::new();
         let all = filled(&disk);
         let fault = Fault::next(Operation::Read).on("segments").after(after);
-        disk.plan(Fault { times: 5, ..fault });
+        disk.plan(Fault { times: 12, ..fault });
         let opened = reopen(&disk);
         assert!(opened.report.unreadable.is_empty(), "after {after}: {:?}", opened.report);
         assert_eq!(read_around(&opened.reader), (all.concat(), Vec::new()));
