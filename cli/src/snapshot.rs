@@ -64,7 +64,6 @@ async fn create(name: &str, global: &Global) -> Result<Exit, Failure> {
             "directory": made.directory,
             "segments": made.segments,
             "bytes": made.bytes,
-            "copied_bytes": made.copied_bytes,
         }))?;
     } else {
         output.line(&made.directory)?;

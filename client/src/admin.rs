@@ -184,10 +184,8 @@ pub struct SnapshotInfo {
     pub directory: String,
     /// Segments in it.
     pub segments: u64,
-    /// Their bytes.
+    /// Their bytes, which share the space of the broker's own files.
     pub bytes: u64,
-    /// How many of these bytes were copied; the others share the space of the broker's own files.
-    pub copied_bytes: u64,
 }
 
 /// Where the records begin that a trim keeps.
@@ -389,7 +387,6 @@ impl Admin {
             directory: created.directory,
             segments: created.segments,
             bytes: created.bytes,
-            copied_bytes: created.copied_bytes,
         })
     }
 

@@ -22,6 +22,9 @@ pub use repair::{AffectedRecords, Finding, Loss, ParseLossError, RepairError, Re
 pub use scrub::{Scrub, Scrubbed};
 pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyReport, verify, verify_and_plan};
 
+/// Where a broker puts its snapshots, in the data directory. No new node is ever made in there.
+pub const SNAPSHOTS_DIRECTORY: &str = "snapshots";
+
 /// Sizes that decide how batches are laid out in segments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SegmentOptions {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::{Broker, Lines, Process, json_lines};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::data::values;
 
@@ -38,7 +38,6 @@ fn a_snapshot_under_load_holds_everything_acknowledged_before_it() {
     broker.restart();
     // then
     let directory = made["directory"].as_str().expect("it says where");
-    assert_eq!(made["copied_bytes"], json!(0), "{made}");
     let copy = from_snapshot(directory);
     let tail = copy.text(&["tail", "orders", "--from", "earliest", "--to-end", "--json"]);
     let place = |record: &Value| (record["partition"].as_u64(), record["offset"].as_u64());

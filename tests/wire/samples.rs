@@ -190,7 +190,6 @@ fn snapshots() -> Vec<Sample> {
                 directory: "/data/snapshots/before".to_owned(),
                 segments: 0x0102_0304_0506_0708,
                 bytes: 0x1112_1314_1516_1718,
-                copied_bytes: 0x2122_2324_2526_2728,
             },
         ),
     ]

@@ -119,8 +119,6 @@ pub struct SnapshotMade {
     pub segments: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How many of these bytes were copied.
-    pub copied_bytes: u64,
 }
 
 /// Wanted: data that is no longer in memory.

@@ -10,7 +10,7 @@ use weir_protocol::limits::TEXT_BYTES_MAX;
 use weir_protocol::units::{JournalPosition, PartitionKey};
 use weir_storage::disk::Disk;
 use weir_storage::frame::Frame;
-use weir_storage::store::{FlushError, Flusher, Reader, SnapshotError};
+use weir_storage::store::{FlushError, Flusher, Reader, SNAPSHOTS_DIRECTORY, SnapshotError};
 
 use crate::core::event::{FlushedPartition, SnapshotMade};
 use crate::queue::{Drained, Receiver, Sender};
@@ -178,9 +178,11 @@ impl<D: Disk> FlusherThread<D> {
             tracing::warn!(name, %error, "the snapshot was not made");
             let code = match error {
                 SnapshotError::Exists { .. } => ErrorCode::SnapshotExists,
-                SnapshotError::NotFlushed | SnapshotError::Disk(_) | SnapshotError::Journal(_) | _ => {
-                    ErrorCode::SnapshotFailed
-                }
+                SnapshotError::NotFlushed
+                | SnapshotError::NoLinks { .. }
+                | SnapshotError::Disk(_)
+                | SnapshotError::Journal(_)
+                | _ => ErrorCode::SnapshotFailed,
             };
             (code, error.to_string())
         });
@@ -190,7 +192,6 @@ impl<D: Disk> FlusherThread<D> {
                 directory: text_of(&snapshot.directory, name),
                 segments: snapshot.segments,
                 bytes: snapshot.bytes,
-                copied_bytes: snapshot.copied_bytes,
             }
         });
         push(&mut self.node, Completion::Snapshot(made));
@@ -235,8 +236,5 @@ impl<D: Disk> FlusherThread<D> {
 fn text_of(directory: &Path, name: &str) -> String {
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let text = directory.to_string_lossy();
-    if text.len() <= TEXT_BYTES_MAX { text.into_owned() } else { format!("{SNAPSHOTS}/{name}") }
+    if text.len() <= TEXT_BYTES_MAX { text.into_owned() } else { format!("{SNAPSHOTS_DIRECTORY}/{name}") }
 }
-
-/// Where snapshots are put, in the data directory.
-pub(crate) const SNAPSHOTS: &str = "snapshots";

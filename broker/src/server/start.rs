@@ -19,7 +19,7 @@ use weir_protocol::message::ServerLimits;
 use weir_storage::disk::os::OsDisk;
 use weir_storage::journal::JournalOptions;
 use weir_storage::limits::JOURNAL_FILES_LIMIT;
-use weir_storage::store::{OpenError, OpenOptions, Opened};
+use weir_storage::store::{OpenError, OpenOptions, Opened, SNAPSHOTS_DIRECTORY};
 
 use crate::core::Node;
 use crate::core::session::Identity;
@@ -30,7 +30,7 @@ use crate::server::clock::{Clock, wall_now};
 use crate::server::cold::ColdReaders;
 use crate::server::connection::Context;
 use crate::server::failure::Failures;
-use crate::server::flusher::{FlusherThread, SNAPSHOTS};
+use crate::server::flusher::FlusherThread;
 use crate::server::journal::JournalThread;
 use crate::server::metrics::Metrics;
 use crate::server::network::{Network, Sockets};
@@ -261,8 +261,10 @@ fn prepare(
 fn open_data(directory: &Path, options: OpenOptions) -> Result<Opened<OsDisk>, OpenError> {
     let lock = directory.join("lock");
     let was_there = lock.exists();
-    let opened = weir_storage::store::open(OsDisk, directory, options, wall_now());
-    if let Err(OpenError::NotADataDirectory { .. }) = &opened
+    // Storage looks at what lies above.
+    let whole = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let opened = weir_storage::store::open(OsDisk, &whole, options, wall_now());
+    if let Err(OpenError::NotADataDirectory { .. } | OpenError::UnfinishedSnapshot { .. }) = &opened
         && !was_there
         && let Err(error) = std::fs::remove_file(&lock)
     {
@@ -330,7 +332,7 @@ fn start_storage(
     let flusher = FlusherThread {
         flusher: opened.flusher,
         reader: opened.reader,
-        snapshots: options.data_directory.join(SNAPSHOTS),
+        snapshots: options.data_directory.join(SNAPSHOTS_DIRECTORY),
         inbox: flusher_inbox,
         node: to_completions.clone(),
         journal: to_journal.clone(),

@@ -27,10 +27,8 @@ pub struct SnapshotCreated {
     pub directory: String,
     /// Segments in it.
     pub segments: u64,
-    /// Their bytes.
+    /// Their bytes, which share the space of the broker's own files.
     pub bytes: u64,
-    /// How many of these bytes were copied; the others share the space of the broker's own files.
-    pub copied_bytes: u64,
 }
 
 impl Message for CreateSnapshot {
@@ -54,7 +52,6 @@ impl Message for SnapshotCreated {
         out.put_text(&self.directory);
         out.put_u64_le(self.segments);
         out.put_u64_le(self.bytes);
-        out.put_u64_le(self.copied_bytes);
     }
 
     fn decode(reader: &mut Reader<'_>, _body: &Bytes) -> Result<Self, DecodeError> {
@@ -63,7 +60,6 @@ impl Message for SnapshotCreated {
             directory: reader.text("snapshot directory", TEXT_BYTES_MAX)?,
             segments: reader.u64()?,
             bytes: reader.u64()?,
-            copied_bytes: reader.u64()?,
         })
     }
 }

@@ -16,7 +16,7 @@ use super::checkpointer::Checkpointer;
 use super::flusher::Flusher;
 use super::reader::Reader;
 use super::shared::Shared;
-use super::{FlushError, SegmentOptions};
+use super::{FlushError, SNAPSHOTS_DIRECTORY, SegmentOptions};
 use crate::checkpoint::{Found, Manifest, ManifestError, Paths, Slots, is_slot_name, read_slot};
 use crate::disk::{Context, Disk, DiskError};
 use crate::journal::{Identity, Journal, JournalId, JournalOptions};
@@ -122,6 +122,9 @@ pub fn open<D: Disk>(
     let mut manifests: Vec<&Manifest> = [first, second].into_iter().filter_map(Found::manifest).collect();
     manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.generation));
     let Some(best) = manifests.first() else {
+        if let [Found::Missing, Found::Missing] = &found {
+            refuse_if_snapshot(&disk, directory)?;
+        }
         refuse_if_used(&disk, &paths)?;
         return create(disk, paths, options, &found, lock);
     };
@@ -200,6 +203,17 @@ pub(super) fn refuse_if_used<D: Disk>(disk: &D, paths: &Paths) -> Result<(), Ope
         Some(entry) => Err(OpenError::NotADataDirectory { directory: paths.root.clone(), found: entry.name }),
         None => Ok(()),
     }
+}
+
+/// Without a manifest a snapshot was not finished, however little of it there is: it is not taken for a new directory.
+fn refuse_if_snapshot<D: Disk>(disk: &D, directory: &Path) -> Result<(), OpenError> {
+    let above = directory.parent().filter(|above| above.ends_with(SNAPSHOTS_DIRECTORY));
+    let Some(data) = above.and_then(Path::parent) else { return Ok(()) };
+    let files = leftovers::list(disk, data)?;
+    if files.iter().any(|entry| is_slot_name(&entry.name)) {
+        return Err(OpenError::UnfinishedSnapshot { directory: directory.to_owned() });
+    }
+    Ok(())
 }
 
 /// Makes a new data directory. The manifest comes first, so that a start that dies in between leaves something that

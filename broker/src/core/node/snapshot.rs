@@ -33,8 +33,8 @@ impl Node {
     pub(super) fn snapshot_ended(&mut self, made: Result<SnapshotMade, Refusal>, actions: &mut Actions) {
         let Some((lane, request)) = self.snapshot.take() else { return };
         match made {
-            Ok(SnapshotMade { directory, segments, bytes, copied_bytes }) => {
-                let created = SnapshotCreated { request, directory, segments, bytes, copied_bytes };
+            Ok(SnapshotMade { directory, segments, bytes }) => {
+                let created = SnapshotCreated { request, directory, segments, bytes };
                 actions.outgoing.push(Outgoing::Frames(lane, vec![created.to_frame()]));
             }
             Err(refusal) => fail(lane, request, refusal, actions),

@@ -4,7 +4,7 @@
 //! is made, and the manifests come last: before them no node starts from the directory.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, IoSlice};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use weir_protocol::units::{Epoch, Incarnation, JournalPosition};
 use super::Flusher;
 use super::stage::encode_parts;
 use crate::checkpoint::{Found, Manifest, Part, PartPlace, Paths, SLOTS, Slots, write_parts};
-use crate::disk::{BLOCK_BYTES, Context, Disk, DiskError, File, Mode};
+use crate::disk::{BLOCK_BYTES, Context, Disk, DiskError, Mode};
 use crate::frame::virtual_shard_of;
 use crate::journal::{Identity, Journal, JournalError, JournalId, JournalOptions};
 use crate::segment::{index_name, segment_name};
@@ -28,8 +28,6 @@ pub struct Snapshot {
     pub segments: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How many of these bytes had to be copied because the file system gives files no second name.
-    pub copied_bytes: u64,
 }
 
 /// Why a snapshot was not made. What there was of it is removed, and no node starts from what cannot be.
@@ -45,6 +43,21 @@ pub enum SnapshotError {
     /// Not all is in segments: a flush failed, or came too early.
     #[error("not everything is in segments yet")]
     NotFlushed,
+    /// The file system cannot give a segment one more name. Copies are not made instead: they would hold up the
+    /// flusher for as long as all data takes to be copied.
+    #[error(
+        "{} cannot have a second name in {} ({source}): a snapshot needs a file system with hard links; stop the \
+         broker and copy its data directory instead",
+        path.display(), directory.display()
+    )]
+    NoLinks {
+        /// The segment.
+        path: PathBuf,
+        /// Where its second name should have been.
+        directory: PathBuf,
+        /// What the file system says.
+        source: std::io::Error,
+    },
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -95,7 +108,7 @@ impl<D: Disk> Flusher<D> {
         for directory in [&target.root, &target.segments, &target.state, &target.quarantine] {
             disk.create_directory(directory).context("make", directory)?;
         }
-        let copied_bytes = self.link_segments(target)?;
+        self.link_segments(target)?;
         let last = self.checkpointer.manifest();
         let parts = write_state(disk, target, last, &self.state)?;
         let journal = JournalId::from_bytes(Uuid::new_v4().into_bytes());
@@ -131,26 +144,21 @@ impl<D: Disk> Flusher<D> {
             directory: target.root.clone(),
             segments: manifest.segments.len() as u64,
             bytes: manifest.segments.values().map(|facts| facts.bytes).sum(),
-            copied_bytes,
         })
     }
 
-    /// Gives all segments and their indexes a second name, or a copy. Returns the bytes that were copied.
-    fn link_segments(&self, target: &Paths) -> Result<u64, DiskError> {
+    /// Gives all segments and their indexes a second name.
+    fn link_segments(&self, target: &Paths) -> Result<(), SnapshotError> {
         let (disk, paths) = (&self.checkpointer.disk, &self.checkpointer.paths);
-        let mut copied = 0;
         for segment in self.checkpointer.manifest().segments.keys() {
-            let name = segment_name(*segment);
-            copied += link(disk, &paths.segments.join(&name), &target.segments.join(&name))?;
-            let name = index_name(*segment);
-            match link(disk, &paths.segments.join(&name), &target.segments.join(&name)) {
-                Ok(bytes) => copied += bytes,
+            link(disk, &paths.segments, &target.segments, &segment_name(*segment))?;
+            match link(disk, &paths.segments, &target.segments, &index_name(*segment)) {
                 // An index can be made again.
-                Err(error) if error.source.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(SnapshotError::Disk(error)) if error.source.kind() == ErrorKind::NotFound => {}
+                linked => linked?,
             }
         }
-        Ok(copied)
+        Ok(())
     }
 }
 
@@ -205,41 +213,24 @@ fn skipped() -> u64 {
     INCARNATIONS_SKIPPED_MIN + Uuid::new_v4().as_u64_pair().0 % INCARNATIONS_SKIPPED_SPREAD
 }
 
-/// Gives a sealed file another name; copies it where the file system cannot do that. Returns the bytes copied.
-fn link<D: Disk>(disk: &D, from: &Path, to: &Path) -> Result<u64, DiskError> {
-    match disk.link(from, to) {
-        Ok(()) => Ok(0),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::CrossesDevices
-                    | ErrorKind::Unsupported
-                    | ErrorKind::TooManyLinks
-                    | ErrorKind::PermissionDenied
-            ) =>
-        {
-            copy(disk, from, to)
+/// Gives a sealed file the same name in another directory.
+fn link<D: Disk>(disk: &D, from: &Path, to: &Path, name: &str) -> Result<(), SnapshotError> {
+    let path = from.join(name);
+    match disk.link(&path, &to.join(name)) {
+        Err(source) if is_no_link(source.kind()) => {
+            Err(SnapshotError::NoLinks { path, directory: to.to_owned(), source })
         }
-        Err(error) => Err(error).context("link", from),
+        linked => Ok(linked.context("link", &path)?),
     }
 }
 
-/// Bytes copied at once.
-const COPY_BYTES: u64 = 1 << 20;
-
-fn copy<D: Disk>(disk: &D, from: &Path, to: &Path) -> Result<u64, DiskError> {
-    let source = disk.open(from, Mode::Read).context("open", from)?;
-    let length = source.length().context("read the length of", from)?;
-    let copy = disk.create(to, Mode::Write, length).context("make", to)?;
-    let mut buffer = vec![0; usize::try_from(COPY_BYTES.min(length)).expect("a window fits memory")];
-    let mut at = 0;
-    while at < length {
-        let window = usize::try_from(COPY_BYTES.min(length - at)).expect("a window fits memory");
-        let window = buffer.get_mut(..window).expect("no longer than the buffer");
-        source.read_exact_at(window, at).context("read", from)?;
-        copy.write_all_at(&[IoSlice::new(window)], at).context("write", to)?;
-        at += window.len() as u64;
-    }
-    copy.sync_data().context("sync", to)?;
-    Ok(length)
+/// What file systems say that cannot give a file one more name.
+fn is_no_link(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::CrossesDevices
+            | ErrorKind::Unsupported
+            | ErrorKind::TooManyLinks
+            | ErrorKind::PermissionDenied
+    )
 }

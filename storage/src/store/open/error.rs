@@ -48,6 +48,16 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
+    /// It lies where a broker puts its snapshots, and there is no whole one in it.
+    #[error(
+        "{} is no whole snapshot: it has no manifest, which is written last. Make another one (under any name); \
+         for a new broker, choose a directory that is not in snapshots/ of another one",
+        directory.display()
+    )]
+    UnfinishedSnapshot {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Both manifests are missing or damaged, though there is data.
     #[error(
         "{} has no readable manifest, but there is data ({}); nothing was changed: \
@@ -90,6 +100,7 @@ impl OpenError {
             Self::NewerFormat { .. }
             | Self::NotADataDirectory { .. }
             | Self::Empty { .. }
+            | Self::UnfinishedSnapshot { .. }
             | Self::NoManifest { .. }
             | Self::Damaged { .. }
             | Self::Apply(_)
@@ -107,6 +118,7 @@ impl OpenError {
             | Self::NewerFormat { .. }
             | Self::NotADataDirectory { .. }
             | Self::Empty { .. }
+            | Self::UnfinishedSnapshot { .. }
             | Self::NoManifest { .. }
             | Self::Apply(_)
             | Self::Replay(_)

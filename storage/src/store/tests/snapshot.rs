@@ -40,7 +40,7 @@ fn a_node_starts_from_a_snapshot_and_has_all_that_was_flushed_and_nothing_later(
 
     let snapshot = original.flusher.snapshot(target()).unwrap();
 
-    assert_eq!((snapshot.directory.as_path(), snapshot.copied_bytes), (target(), 0));
+    assert_eq!(snapshot.directory, target());
     assert!(disk.used_bytes() - used < snapshot.bytes + (128 << 10), "segments are linked");
     // The node goes on, gives up what it had, and removes its files.
     for batch in 8..12 {
@@ -100,18 +100,44 @@ fn a_snapshot_is_not_made_over_another_nor_of_what_is_not_flushed() {
 }
 
 #[test]
-fn a_file_system_without_links_gets_copies() {
+fn a_file_system_without_links_gets_no_snapshot_and_is_told_why() {
     let disk = SimDisk::new();
     let (original, bytes) = filled(&disk);
-    let fault = Fault { kind: ErrorKind::CrossesDevices, times: 100, ..Fault::next(Operation::Name) };
-    disk.plan(Fault { path_contains: "snapshots/one/segments".to_owned(), ..fault });
+    let used = disk.used_bytes();
+    for kind in [ErrorKind::CrossesDevices, ErrorKind::Unsupported, ErrorKind::TooManyLinks] {
+        disk.plan(Fault { kind, ..Fault::next(Operation::Name).on("snapshots/one/segments") });
 
-    let snapshot = original.flusher.snapshot(target()).unwrap();
+        let error = original.flusher.snapshot(target()).unwrap_err();
 
-    assert!(snapshot.copied_bytes >= snapshot.bytes, "indexes are copied, too");
-    disk.crash(3);
+        assert!(matches!(error, SnapshotError::NoLinks { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("/data/segments/") && text.contains("hard links"), "{text}");
+        assert_eq!(disk.used_bytes(), used, "nothing is copied, and nothing is left");
+    }
+    original.flusher.snapshot(target()).unwrap();
     let copy = open(disk, target(), small(), at(9)).unwrap();
     assert_eq!(read_all(&copy.reader, partition(1, 0), 1 << 20), bytes);
+}
+
+/// No start may take a part of a snapshot for a new directory, however little of it there is.
+fn refuses(disk: &SimDisk, directory: &Path) -> bool {
+    matches!(
+        open(disk.clone(), directory, small(), at(9)),
+        Err(OpenError::UnfinishedSnapshot { directory: named }) if named == directory
+    )
+}
+
+#[test]
+fn a_place_for_snapshots_without_a_whole_one_is_never_a_new_data_directory() {
+    let disk = SimDisk::new();
+    let (original, _) = filled(&disk);
+    assert!(refuses(&disk, target()), "there is none of that name");
+    disk.plan(Fault { path_contains: "one/manifest".to_owned(), ..Fault::next(Operation::Create) });
+    original.flusher.snapshot(target()).unwrap_err();
+    assert!(refuses(&disk, target()), "all files of it were removed");
+    assert!(original.flusher.snapshot(target()).is_ok(), "a start that was refused is not in the way");
+    // What has this name by chance is as good as any other.
+    open(disk, Path::new("/other/snapshots/one"), small(), at(9)).unwrap();
 }
 
 #[test]
@@ -129,6 +155,7 @@ fn whatever_fails_no_node_starts_from_a_part_and_the_next_attempt_succeeds() {
             }
             let left = disk.list(&directory).unwrap_or_default();
             assert_eq!(left, Vec::new(), "{operation:?} {after}");
+            assert!(refuses(&disk, &directory), "{operation:?} {after}");
             original.flusher.snapshot(&directory).unwrap();
             let copy = open(disk.clone(), &directory, small(), at(9)).unwrap();
             assert_eq!(read_all(&copy.reader, partition(1, 0), 1 << 20), bytes, "{operation:?} {after}");
@@ -146,10 +173,11 @@ fn a_power_cut_leaves_a_whole_snapshot_or_none() {
         disk.crash(changes);
         let found = open(disk.clone(), target(), small(), at(9));
         match found {
-            Ok(copy) if copy.report.verdict != RecoveryVerdict::New => {
+            Ok(copy) => {
+                assert_eq!(copy.report.verdict, RecoveryVerdict::Clean, "{changes}");
                 assert_eq!(read_all(&copy.reader, partition(1, 0), 1 << 20), bytes, "{changes}");
             }
-            Ok(_) | Err(OpenError::NoManifest { .. }) => assert!(made.is_err(), "{changes}"),
+            Err(OpenError::UnfinishedSnapshot { .. }) => assert!(made.is_err(), "{changes}"),
             Err(error) => panic!("{changes}: {error}"),
         }
         let original = open(disk.clone(), data(), small(), at(10)).unwrap();
