@@ -222,7 +222,8 @@ impl<D: Disk> Checkpointer<D> {
         Ok(())
     }
 
-    fn sync_segments(&mut self) -> Result<(), DiskError> {
+    /// Makes names in the directory of segments durable, and those that were removed gone for good.
+    pub(super) fn sync_segments(&mut self) -> Result<(), DiskError> {
         self.disk.sync_directory(&self.paths.segments).context("sync", &self.paths.segments)?;
         let removed = std::mem::take(&mut self.removed_segments);
         self.manifest.retired_segments.retain(|segment| !removed.contains(segment));

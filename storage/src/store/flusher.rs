@@ -13,6 +13,7 @@ use crate::disk::{Disk, DiskError};
 use crate::frame::Frame;
 use crate::state::{ApplyError, NodeState};
 
+mod free;
 mod snapshot;
 mod stage;
 
@@ -141,7 +142,13 @@ impl<D: Disk> Flusher<D> {
     pub fn flush(&mut self, now: Timestamp) -> Result<Flushed, FlushError> {
         self.apply().expect("accepted frames follow each other");
         self.retain(now);
-        self.write_staged(now)?;
+        if let Err(error) = self.write_staged(now) {
+            // Nothing more can be written, so what frees space must not wait until it is.
+            if !error.is_full() || !self.free_space()? {
+                return Err(error.into());
+            }
+            self.write_staged(now)?;
+        }
         let bytes = self.stage.written_bytes();
         let ends = self.stage.ends(&self.state);
         // Without anything new, a checkpoint is still of use if it brings the older slot up to date.

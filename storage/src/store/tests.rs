@@ -12,6 +12,7 @@ use crate::journal::{JournalOptions, Prepared};
 mod damage;
 mod dump;
 mod faults;
+mod full_disk;
 mod golden;
 mod lost_segments;
 mod model;

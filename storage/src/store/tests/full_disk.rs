@@ -1,0 +1,119 @@
+//! A disk that is too full for a flush, and what makes space on it.
+
+use weir_protocol::units::{Offset, PartitionKey};
+
+use super::sample::{Sample, partition, stored, topic};
+use super::*;
+use crate::disk::SimDisk;
+
+fn roomy() -> OpenOptions {
+    let journal = JournalOptions { file_bytes: 1 << 20, files: 2, files_max: 4, reserve_bytes: 16 << 10 };
+    OpenOptions { journal, ..OpenOptions::default() }
+}
+
+fn reopen(disk: &SimDisk) -> Result<Opened<SimDisk>, OpenError> {
+    open(disk.clone(), data(), roomy(), at(100))
+}
+
+/// A batch of 10 records of 1 KB.
+fn large(key: PartitionKey, index: u64) -> Sample {
+    Sample {
+        partition: key,
+        base_offset: index * 10,
+        records: 10,
+        value_bytes: 1_000,
+        producer: 1,
+        sequence: index,
+        append_time: at(0),
+    }
+}
+
+/// A node with 20 batches of 10 records and 10 KB of one partition, in segments of two each, on a disk that has no
+/// space for the next two, which wait for a flush; and what all batches are.
+fn full(disk: &SimDisk, retention_bytes: Option<u64>) -> (Opened<SimDisk>, Vec<Vec<u8>>) {
+    let mut opened = open(disk.clone(), data(), roomy(), at(0)).unwrap();
+    let mut definition = topic(1);
+    definition.settings.retention_bytes = retention_bytes;
+    commit(&mut opened, vec![Frame::Topic(definition)]);
+    let mut batches = Vec::new();
+    for index in 0..22 {
+        let frame = large(partition(1, 0), index).frame();
+        batches.push(stored(&frame));
+        commit(&mut opened, vec![frame]);
+        if index % 2 == 1 && index < 20 {
+            opened.flusher.flush(at(0)).unwrap();
+        }
+    }
+    while opened.journal.prepare_spare().unwrap() == Prepared::More {}
+    // Less than a segment, enough for a state file.
+    disk.set_capacity(Some(disk.used_bytes() + (12 << 10)));
+    (opened, batches)
+}
+
+#[test]
+fn on_a_full_disk_a_trim_frees_the_space_that_the_flush_needs() {
+    let disk = SimDisk::new();
+    let (mut opened, batches) = full(&disk, None);
+    assert!(opened.flusher.flush(at(1)).unwrap_err().is_full());
+    let key = partition(1, 0);
+    let used = disk.used_bytes();
+
+    commit(&mut opened, vec![Frame::Trim { partition: key, log_start: Offset::new(155) }]);
+    let flushed = opened.flusher.flush(at(2)).unwrap();
+
+    assert_eq!(flushed.ends, [(key, Offset::new(220))]);
+    assert!(disk.used_bytes() + (100 << 10) < used, "{used} bytes became {}", disk.used_bytes());
+    assert_eq!(read_all(&opened.reader, key, 1 << 20), batches[15..].concat());
+    disk.set_capacity(None);
+    disk.crash(1);
+    let opened = reopen(&disk).unwrap();
+    assert_eq!(opened.state.partitions[&key].log_start, Offset::new(155));
+    assert_eq!(read_all(&opened.reader, key, 1 << 20), batches[15..].concat());
+}
+
+#[test]
+fn on_a_full_disk_deletions_and_retention_free_space_too() {
+    for deleted in [true, false] {
+        let disk = SimDisk::new();
+        let (mut opened, batches) = full(&disk, if deleted { None } else { Some(50 << 10) });
+        if deleted {
+            assert!(opened.flusher.flush(at(1)).unwrap_err().is_full());
+            commit(&mut opened, vec![Frame::TopicDeleted(topic(1).id)]);
+            commit(&mut opened, vec![Frame::Topic(topic(2)), large(partition(2, 0), 0).frame()]);
+        }
+        let used = disk.used_bytes();
+
+        opened.flusher.flush(at(60)).unwrap();
+
+        assert!(disk.used_bytes() < used, "deleted: {deleted}");
+        disk.set_capacity(None);
+        disk.crash(2);
+        let opened = reopen(&disk).unwrap();
+        let key = if deleted { partition(2, 0) } else { partition(1, 0) };
+        let expected = if deleted { stored(&large(key, 0).frame()) } else { batches[14..].concat() };
+        assert!(read_all(&opened.reader, key, 1 << 20) == expected, "deleted: {deleted}");
+        assert!(opened.report.unreadable.is_empty() && opened.report.unknown_files.is_empty());
+    }
+}
+
+#[test]
+fn space_can_be_freed_on_a_full_disk_whenever_the_power_fails() {
+    for changes in 0.. {
+        let disk = SimDisk::new();
+        let (mut opened, batches) = full(&disk, None);
+        let key = partition(1, 0);
+        commit(&mut opened, vec![Frame::Trim { partition: key, log_start: Offset::new(155) }]);
+        disk.halt_after(changes);
+        let survived = opened.flusher.flush(at(2)).is_ok();
+        disk.crash(changes);
+        disk.set_capacity(None);
+        let opened = reopen(&disk).unwrap_or_else(|error| panic!("after {changes} changes: {error}"));
+        assert_eq!(opened.state.partitions[&key].log_start, Offset::new(155), "{changes}");
+        assert!(read_all(&opened.reader, key, 1 << 20) == batches[15..].concat(), "{changes}");
+        if survived {
+            assert!(changes > 10);
+            return;
+        }
+        assert!(changes < 1000, "the flush never comes to its end");
+    }
+}
