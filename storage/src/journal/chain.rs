@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use weir_protocol::units::JournalPosition;
 
 use super::error::{Damage, DamagedPart, Proof, ReplayError};
-use super::file::{FoundFile, HEADER_PAGE_BYTES, RingFile};
+use super::file::{FoundFile, HEADER_PAGE_BYTES, RingFile, file_name};
 use super::link::Link;
 use super::replay::ReplayFrom;
 use super::scan::Evidence;
@@ -20,7 +20,7 @@ pub(super) fn chain<F: File>(
     directory: &Path,
 ) -> Result<Vec<RingFile<F>>, ReplayError> {
     let mut files: Vec<(u64, RingFile<F>)> = Vec::new();
-    let mut linked: Option<(JournalPosition, PathBuf)> = None;
+    let mut linked: Option<Linked> = None;
     for FoundFile { path, number, file, length, header, link } in found {
         let Some((header, base)) = header.and_then(|header| Some((header, header.base?))) else {
             continue;
@@ -61,22 +61,25 @@ pub(super) fn chain<F: File>(
     Ok(chain)
 }
 
-/// Where a file says that the next one begins, and the file. A link that does not go on where the file ends is left over
+/// Where a file says that the next one begins, that file, and the next one.
+pub(super) type Linked = (JournalPosition, PathBuf, PathBuf);
+
+/// What a file says of the next one. A link that does not go on where the file ends is left over
 /// from an earlier round.
-pub(super) fn link_of<F: File>(file: &RingFile<F>, link: Option<Link>) -> Option<(JournalPosition, PathBuf)> {
+pub(super) fn link_of<F: File>(file: &RingFile<F>, link: Option<Link>) -> Option<Linked> {
     let link = link.filter(|link| link.base == file.end())?;
-    Some((link.base, file.path.clone()))
+    Some((link.base, file.path.clone(), file.path.with_file_name(file_name(link.number))))
 }
 
 /// Notices files that are missing together with all behind them: the last one names one more.
 pub(super) fn missing_behind<F: File>(
     chain: &[RingFile<F>],
-    linked: Option<(JournalPosition, PathBuf)>,
+    linked: Option<Linked>,
     directory: &Path,
 ) -> Result<(), ReplayError> {
     match linked {
-        Some((position, path)) if chain.last().is_some_and(|last| last.base < position) => {
-            let proof = Proof::Link { path };
+        Some((position, path, next)) if chain.last().is_some_and(|last| last.base < position) => {
+            let proof = Proof::Link { path, next };
             Err(ReplayError::Missing { directory: directory.to_owned(), position, proof })
         }
         Some(_) | None => Ok(()),

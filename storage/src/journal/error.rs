@@ -155,6 +155,8 @@ pub enum Proof {
     Link {
         /// The file before.
         path: PathBuf,
+        /// The file that it names.
+        next: PathBuf,
     },
     /// The checkpoint says so.
     Recorded {
@@ -185,7 +187,9 @@ impl fmt::Display for Proof {
             Self::FileHeader { path } => {
                 write!(f, "the header of {}, which was synced before the file was used", path.display())
             }
-            Self::Link { path } => write!(f, "{} says that a file goes on behind it", path.display()),
+            Self::Link { path, next } => {
+                write!(f, "{} says that {} goes on behind it", path.display(), next.display())
+            }
             Self::Recorded { durable_end } => {
                 write!(f, "the checkpoint recorded that all below {durable_end} was durable")
             }

@@ -56,7 +56,9 @@ pub enum RepairError {
         missing: Loss,
     },
     /// Something is damaged that giving up records does not help.
-    #[error("this damage cannot be left by giving something up: {what}; restore the directory from a copy")]
+    #[error(
+        "this damage cannot be left by giving something up: {what}; if nothing else helps, restore the directory from a copy"
+    )]
     Hopeless {
         /// What is wrong.
         what: String,

@@ -154,6 +154,10 @@ pub(super) fn replay_past<D: Disk>(
             Err(ReplayError::NewerFormat { path, version, features }) => {
                 return Err(OpenError::NewerFormat { path, version, features });
             }
+            Err(error @ ReplayError::Missing { .. }) => {
+                let why = "what it held is not known, so it cannot be given up: restore it from a copy";
+                return Ok(Err(format!("{error}; {why}")));
+            }
             Err(error) => return Ok(Err(error.to_string())),
         }
     }

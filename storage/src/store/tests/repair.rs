@@ -268,6 +268,24 @@ fn a_journal_file_can_be_given_up_though_no_later_block_tells_of_it() {
     repaired_without_later_blocks(disk, &log, first * 20);
 }
 
+#[test]
+fn last_journal_files_that_are_missing_cannot_be_given_up_and_the_plan_says_to_restore_them() {
+    let disk = SimDisk::new();
+    in_three_files(&disk);
+    for number in [2, 1] {
+        disk.remove(&ring_file(number)).unwrap();
+        let plan = planned(&disk);
+        assert!(plan.findings.is_empty(), "{plan:?}");
+        let [what] = plan.obstacles.as_slice() else { panic!("{plan:?}") };
+        // Which file, how that is known, and the only thing that helps.
+        let named = [ring_file(number), ring_file(number - 1)].map(|path| path.display().to_string());
+        assert!(named.iter().all(|name| what.contains(name)) && what.contains("restore"), "{what}");
+        let refused = open(disk.clone(), data(), small(), at(1)).unwrap_err().to_string();
+        assert!(refused.contains(&named[0]), "{refused}");
+        assert!(run(&disk, &[]).unwrap().given_up.is_empty());
+    }
+}
+
 /// Gives up the end of a journal. All records up to an offset are there.
 fn repaired_without_later_blocks(disk: SimDisk, log: &Log, kept: u64) {
     assert!(matches!(open(disk.clone(), data(), small(), at(1)), Err(OpenError::Replay(_))));
