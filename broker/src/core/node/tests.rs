@@ -47,6 +47,8 @@ fn lane(stream: u64) -> LaneId {
 const CONTROL: u64 = 0;
 const PUBLISH: u64 = 4;
 const SUBSCRIBE: u64 = 8;
+/// Another publish lane, of a producer that is content once the system has its records.
+const WRITTEN: u64 = 12;
 
 impl Script {
     /// A node with one topic of two partitions, an open publish lane and an open subscription lane.
@@ -103,10 +105,14 @@ impl Script {
     }
 
     fn publish(&mut self, partition: u32, sequence: u64, value: &[u8]) {
+        self.publish_on(PUBLISH, partition, sequence, value);
+    }
+
+    fn publish_on(&mut self, stream: u64, partition: u32, sequence: u64, value: &[u8]) {
         let batch = batch(self.key(partition), sequence, value);
         let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
         let publish = Publish { acked_below: Sequence::ZERO, batch };
-        self.event(Event::Publish(lane(PUBLISH), Box::new(publish), bytes));
+        self.event(Event::Publish(lane(stream), Box::new(publish), bytes));
     }
 
     fn subscribe(&mut self, partition: u32, generation: u32, start: StartAt) {
@@ -194,6 +200,32 @@ fn a_reader_that_comes_between_write_and_sync_sees_nothing_yet() {
     script.sync();
     let deliver: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
     assert_eq!(deliver.iter().count(), 1);
+}
+
+#[test]
+fn a_written_receipt_says_so_and_readers_still_wait_for_the_sync() {
+    let mut script = Script::new(1 << 20);
+    let written = PublishOpen { topic: script.topic, durability: Durability::Written };
+    script.event(Event::PublishOpened(lane(WRITTEN), written));
+    script.subscribe(0, 0, StartAt::Earliest);
+    script.publish_on(WRITTEN, 0, 0, b"one");
+    script.publish(0, 1, b"two");
+    assert!(script.journaled.iter().any(|write| write.early), "the journal is to tell of the write");
+    assert!(!script.kinds().contains(&FrameKind::PublishAck), "nothing is written yet");
+
+    script.event(Event::Written(script.actions.last_ticket()));
+    let ack: PublishAck = script.take(WRITTEN, FrameKind::PublishAck);
+    let levels = |ack: &PublishAck| ack.entries.iter().map(|entry| entry.durability).collect::<Vec<_>>();
+    assert_eq!(levels(&ack), [Durability::Written]);
+    assert!(!script.kinds().contains(&FrameKind::PublishAck), "the other producer asked for more");
+    assert!(!script.kinds().contains(&FrameKind::Deliver), "a power cut could take it back");
+
+    script.sync();
+    let ack: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
+    assert_eq!(levels(&ack), [Durability::Durable]);
+    assert!(!script.kinds().contains(&FrameKind::PublishAck), "each batch is answered once");
+    let deliver: Deliver = script.take(SUBSCRIBE, FrameKind::Deliver);
+    assert_eq!(deliver.iter().count(), 2);
 }
 
 #[test]
