@@ -17,17 +17,23 @@ use crate::store::checkpointer::{Bounds, Change};
 use crate::store::open::load_state;
 
 impl<D: Disk> Flusher<D> {
-    /// Removes the segments that nobody needs any more. Says whether anything has changed.
+    /// Removes the segments that nobody needs any more, and what a merge has written so far. Says whether anything has
+    /// changed.
     ///
     /// Needs a little space itself, for the parts of the state in which a log start has moved.
     pub(super) fn free_space(&mut self) -> Result<bool, FlushError> {
+        let merge = self.merge.take();
+        let mut changed = merge.is_some();
+        if let Some(merge) = merge {
+            merge.give_up(&mut self.checkpointer);
+        }
         let moved = self.moved_log_starts();
         if !moved.is_empty() {
             let checkpointer = &self.checkpointer;
             // It was readable at the start, or was written since. If it is not any more, the full disk is what is told.
             let Ok(mut state) = load_state(&checkpointer.disk, &checkpointer.paths, checkpointer.manifest())
             else {
-                return Ok(false);
+                return Ok(changed);
             };
             let mut parts = BTreeSet::new();
             for (partition, bounds) in &moved {
@@ -37,9 +43,9 @@ impl<D: Disk> Flusher<D> {
                 }
             }
             let parts = encode_parts(&state, &parts);
-            self.checkpointer.commit(&Change { parts, bounds: moved.clone(), ..Change::default() })?;
+            self.checkpointer.commit(&Change { parts, bounds: moved, ..Change::default() })?;
+            changed = true;
         }
-        let mut changed = !moved.is_empty();
         // A file goes when neither slot names it.
         for _ in 0..SLOTS {
             if self.checkpointer.has_garbage() {

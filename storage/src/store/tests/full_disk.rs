@@ -97,6 +97,33 @@ fn on_a_full_disk_deletions_and_retention_free_space_too() {
 }
 
 #[test]
+fn on_a_full_disk_a_merge_gives_its_space_to_the_flush() {
+    let disk = SimDisk::new();
+    let segments = SegmentOptions { merge_run_bytes: 64 << 10, ..small().segments };
+    let mut opened = open(disk.clone(), data(), OpenOptions { segments, ..small() }, at(0)).unwrap();
+    let key = partition(1, 0);
+    commit(&mut opened, vec![Frame::Topic(topic(1))]);
+    let mut batches = Vec::new();
+    for index in 0..4 {
+        let frame = large(key, index).frame();
+        batches.push(stored(&frame));
+        commit(&mut opened, vec![frame]);
+        if index < 3 {
+            opened.flusher.flush(at(0)).unwrap();
+        }
+    }
+    while opened.journal.prepare_spare().unwrap() == Prepared::More {}
+    let before = disk.used_bytes();
+    while opened.flusher.maintain(at(0)).unwrap().bytes == 0 {}
+    assert!(disk.used_bytes() > before + (30 << 10), "a merge was begun, and is not over");
+    disk.set_capacity(Some(disk.used_bytes() + (4 << 10)));
+
+    opened.flusher.flush(at(1)).unwrap();
+
+    assert_eq!(read_all(&opened.reader, key, 1 << 20), batches.concat());
+}
+
+#[test]
 fn space_can_be_freed_on_a_full_disk_whenever_the_power_fails() {
     for changes in 0.. {
         let disk = SimDisk::new();
