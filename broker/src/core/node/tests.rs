@@ -233,6 +233,14 @@ fn duplicate_sequence_answers_the_first_offset_and_only_once_that_is_durable() {
     let mut script = Script::new(1 << 20);
     script.publish(0, 0, b"one");
     script.publish(0, 0, b"one");
+    // After a reconnect the retry comes on a lane that is owed nothing else.
+    let second = lane(PUBLISH + 100);
+    let open = PublishOpen { topic: script.topic, durability: Durability::Durable };
+    script.event(Event::PublishOpened(second, open));
+    let batch = batch(script.key(0), 0, b"one");
+    let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
+    let retry = Publish { acked_below: Sequence::ZERO, batch };
+    script.event(Event::Publish(second, Box::new(retry), bytes));
     assert!(!script.kinds().contains(&FrameKind::PublishAck), "the original is not durable");
     script.sync();
     let ack: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
