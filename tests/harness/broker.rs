@@ -64,8 +64,16 @@ impl Broker {
     /// # Panics
     /// If it does not become ready.
     pub fn start_in(data: &Path) -> Self {
+        Self::start_in_with(data, &[])
+    }
+
+    /// As [`Broker::start_in`], with more arguments.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start_in_with(data: &Path, arguments: &[&str]) -> Self {
         let mut broker = Self::on(data.to_owned());
-        broker.serve_with(&[]);
+        broker.serve_with(arguments);
         broker
     }
 
