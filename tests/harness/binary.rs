@@ -33,7 +33,13 @@ fn build() -> PathBuf {
         Some(name) => name,
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from(env!("CARGO")));
-    let built = Command::new(cargo)
+    let mut build = Command::new(cargo);
+    // What cargo says of the package under test. Build scripts that look at it would run again, and all behind them.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
+        build.env_remove(name);
+    }
+    let built = build
+        .env_remove("CARGO_MANIFEST_DIR")
         .args(["build", "--locked", "--workspace", "--bin", "weir", "--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -63,14 +63,14 @@ impl Disk {
         let kernel_side = connection.try_clone().expect("handles can be cloned");
         let served = Arc::clone(&sectors);
         let mut powered = Powered { disk: self, sectors, server: None };
-        // Nothing is sent before it is mounted, and mounting waits for the first answer only in the background. The
-        // mounting process gets the connection as its input, and so needs no number that it would have to inherit.
+        // The mounting process gets the connection as its input. The kernel sends its first request when it has mounted, so
+        // the server may begin after that.
         let options = "fd=0,rootmode=100000,user_id=0,group_id=0";
         let mut mount = Command::new("mount");
         mount.args(["-i", "-t", "fuse", "-o", options, "weir-disk"]).arg(self.device());
         let mounted = mount.stdin(Stdio::from(kernel_side)).output().expect("mount can be run");
         assert!(mounted.status.success(), "{mount:?}: {}", String::from_utf8_lossy(&mounted.stderr));
-        // The last handle of the connection is that of the thread: if it dies, the kernel gives up waiting.
+        // The thread has the last handle of the connection: if it ends, the kernel gives up what waits for it.
         drop(mount);
         powered.server = Some(std::thread::spawn(move || {
             serve(&connection, &served).expect("the kernel keeps to its protocol");
