@@ -4,7 +4,7 @@
 //! test sees every write and every flush that ext4 makes, and a cut keeps some of the unflushed sectors and forgets the rest.
 //! After each cut ext4 recovers on the same disk, then `weir verify` and `weir serve` do, while the next cut may come.
 //!
-//! `WEIR_SEED` draws other cuts, `WEIR_SEEDS` is how many disks are used up, one for each seed. What a broker writes depends
+//! `WEIR_SEED` draws other cuts, `WEIR_SEEDS` is how many disks are used up, one for each seed, three by default. What a broker writes depends
 //! on time, so a seed repeats a run only in kind.
 
 #![expect(
@@ -60,7 +60,7 @@ fn no_power_cut_takes_what_had_a_durable_receipt_or_was_read() {
     }
     let number = |name| std::env::var(name).ok().map(|number: String| number.parse::<u64>().unwrap());
     let first = number("WEIR_SEED").unwrap_or(0);
-    for seed in first..first + number("WEIR_SEEDS").unwrap_or(1) {
+    for seed in first..first + number("WEIR_SEEDS").unwrap_or(3) {
         // Mounts of a namespace go with its last process, however that ends; loop devices go with their mounts.
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
