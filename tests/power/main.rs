@@ -19,6 +19,7 @@ mod history;
 mod random;
 mod sectors;
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -80,6 +81,9 @@ fn missing() -> Option<String> {
     let devices = ["/dev/fuse", "/dev/loop-control"];
     if let Some(device) = devices.into_iter().find(|device| !Path::new(device).exists()) {
         return Some(format!("there is no {device}"));
+    }
+    if let Err(error) = File::options().read(true).write(true).open("/dev/fuse") {
+        return Some(format!("/dev/fuse cannot be opened: {error}"));
     }
     let attempts: [&[&str]; 4] = [
         &["mkfs.ext4", "-V"],
