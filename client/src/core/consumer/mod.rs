@@ -106,7 +106,7 @@ impl Consumer {
     pub fn connected(&mut self, lanes_max: u32) {
         let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX).min(lanes_max).max(1);
         let share = self.options.window_bytes / u64::from(count);
-        let window = share.max(self.options.frame_bytes_max);
+        let window = lane::window(share, self.options.frame_bytes_max);
         let incarnation = self.lanes.iter().map(|lane| lane.incarnation).max().unwrap_or(0);
         self.lanes = (0..count).map(|_| Lane::new(window, incarnation)).collect();
         for (reading, lane) in self.partitions.values_mut().zip((0..count).cycle()) {

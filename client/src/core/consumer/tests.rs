@@ -279,7 +279,7 @@ fn windows_are_shared_by_lanes_but_hold_the_largest_frame() {
     assert_eq!(consumer.lanes(), 16);
     assert_eq!(consumer.lane_opened(LaneId(3)).limit_bytes, 250);
     consumer.connected(100);
-    assert_eq!(consumer.lane_opened(LaneId(3)).limit_bytes, 100);
+    assert_eq!(consumer.lane_opened(LaneId(3)).limit_bytes, 134);
 }
 
 /// A broker that delivers the offsets `0..LOG` of two partitions as far as it was granted, over a connection that breaks.
