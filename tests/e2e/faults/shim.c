@@ -97,21 +97,29 @@ static int strike(const char *call, int fd) {
 
 #define FAIL_IF_STRUCK(striking) { int failure = (striking); if (failure > 0) { errno = failure; return -1; } }
 
+/* About half of a write. Past the page cache a system never writes a part of a block. */
+static size_t half_of(int fd, size_t count) {
+    size_t blocks = count / 4096;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0 && (flags & O_DIRECT)) return blocks > 1 ? blocks / 2 * 4096 : count;
+    return count > 1 ? count / 2 : count;
+}
+
 #define ONE_BUFFER(name, offset_type) \
     ssize_t name(int fd, const void *buffer, size_t count, offset_type at) { \
         REAL(ssize_t, name, int, const void *, size_t, offset_type); \
         int outcome = strike("write", fd); \
         FAIL_IF_STRUCK(outcome) \
-        return real(fd, buffer, outcome == HALF && count > 1 ? count / 2 : count, at); \
+        return real(fd, buffer, outcome == HALF ? half_of(fd, count) : count, at); \
     }
 ONE_BUFFER(pwrite, off_t)
 ONE_BUFFER(pwrite64, off64_t)
 
 /* Half of several buffers is half of the first. */
-static int halve(const struct iovec *from, int count, struct iovec *to) {
+static int halve(int fd, const struct iovec *from, int count, struct iovec *to) {
     if (count < 1) return 0;
     *to = from[0];
-    if (to->iov_len > 1) to->iov_len /= 2;
+    to->iov_len = half_of(fd, to->iov_len);
     return 1;
 }
 
@@ -121,7 +129,7 @@ static int halve(const struct iovec *from, int count, struct iovec *to) {
         struct iovec half; \
         int outcome = strike("write", fd); \
         FAIL_IF_STRUCK(outcome) \
-        if (outcome == HALF) return real(fd, &half, halve(buffers, count, &half), at); \
+        if (outcome == HALF) return real(fd, &half, halve(fd, buffers, count, &half), at); \
         return real(fd, buffers, count, at); \
     }
 MANY_BUFFERS(pwritev, off_t)
@@ -131,7 +139,7 @@ ssize_t write(int fd, const void *buffer, size_t count) {
     REAL(ssize_t, write, int, const void *, size_t);
     int outcome = strike("write", fd);
     FAIL_IF_STRUCK(outcome)
-    return real(fd, buffer, outcome == HALF && count > 1 ? count / 2 : count);
+    return real(fd, buffer, outcome == HALF ? half_of(fd, count) : count);
 }
 
 #define SYNC(name) \
