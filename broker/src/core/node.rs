@@ -1,37 +1,25 @@
 //! The node: routes events to the machines that own what they are about. It has no arithmetic of its own.
 
+mod publish;
+mod snapshot;
+mod topic;
+mod trim;
+
 use std::collections::VecDeque;
 
-use weir_protocol::ErrorCode;
-use weir_protocol::batch::ProducerBatch;
-use weir_protocol::limits::PAGE_ENTRIES_MAX;
-use weir_protocol::message::{
-    AckEntry, DescribeTopic, Done, Failure, Message, PartitionInfo, ProducerOpened, Publish, PublishOpen,
-    PublishRejected, SubscribeOpen, TopicDescription,
-};
-use weir_protocol::partitioner::range_start;
-use weir_protocol::units::{
-    Durability, Epoch, Incarnation, PartitionId, PartitionKey, ProducerId, Sequence, TopicId,
-};
+use weir_protocol::message::{Failure, Message, ProducerOpened, SubscribeOpen, TopicDescription};
+use weir_protocol::units::{Epoch, Incarnation, PartitionId, PartitionKey, ProducerId, TopicId};
 use weir_storage::frame::{Frame, TopicDefinition};
-use weir_storage::state::{AppendResult, NodeState, PartitionState};
+use weir_storage::state::{NodeState, PartitionState};
 
-use crate::core::coordinator::{Coordinator, Refusal, TopicLimits, info};
+use crate::core::coordinator::{Coordinator, Refusal, TopicLimits};
 use crate::core::event::{FlushedPartition, Request};
 use crate::core::ingest::{Ingest, IngestLimits};
-use crate::core::partition::{Offered, Partition};
-use crate::core::publish::{
-    Answer, PendingAppend, PublishLane, Publishing, TopicChange, TopicChangeKind, Waiting,
-};
+use crate::core::partition::Partition;
+use crate::core::publish::{Publishing, TopicChange, TopicChangeKind, Waiting};
 use crate::core::subscription::{DeliveryLimits, Partitions, Subscriptions};
 use crate::core::trim::TrimLookups;
 use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
-
-/// Advice to a producer that met a full disk.
-const STORAGE_FULL_RETRY_MS: u32 = 1000;
-
-mod snapshot;
-mod trim;
 
 /// What a node is held to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -238,7 +226,7 @@ impl Node {
                 (
                     create.request,
                     made.map(|made| {
-                        self.change((lane, create.request), made, TopicChangeKind::Create, actions)
+                        self.change((lane, create.request), made, TopicChangeKind::Create, actions);
                     }),
                 )
             }
@@ -285,157 +273,11 @@ impl Node {
         }
     }
 
-    /// Journals a definition; the answer waits for it.
-    fn change(
-        &mut self,
-        (lane, request): (LaneId, u32),
-        definition: TopicDefinition,
-        kind: TopicChangeKind,
-        actions: &mut Actions,
-    ) {
-        let topic = definition.id;
-        let ticket = actions.append(Frame::Topic(definition), false);
-        self.publishing.wait(ticket, Waiting::Topic(TopicChange { lane, request, topic, kind }));
-    }
-
-    fn describe(&self, describe: &DescribeTopic) -> Result<TopicDescription, Refusal> {
-        let definition = self.coordinator.live(&describe.name)?;
-        let count = definition.settings.partitions;
-        let first = describe.first_partition.get().min(count);
-        let page = first..first.saturating_add(PAGE_ENTRIES_MAX).min(count);
-        let partitions = page.filter_map(|number| {
-            let partition = PartitionId::new(number);
-            let state = self.partitions.get(&PartitionKey { topic: definition.id, partition })?;
-            Some(PartitionInfo {
-                partition,
-                epoch: state.epoch(),
-                range_start: range_start(number, count),
-                start_offset: state.log_start(),
-                end_offset: state.high_watermark(),
-                bytes: state.stored_bytes(),
-            })
-        });
-        Ok(TopicDescription {
-            request: describe.request,
-            topic: info(0, definition),
-            partitions: partitions.collect(),
-        })
-    }
-
-    fn publish_opened(&mut self, lane: LaneId, open: PublishOpen, actions: &mut Actions) {
-        if let Err(refusal) = self.coordinator.live_by_id(open.topic) {
-            refuse_lane(lane, refusal, actions);
-            return;
-        }
-        self.publishing.open(lane, PublishLane { topic: open.topic, durability: open.durability });
-        self.ingest.open(lane);
-    }
-
     fn subscribe_opened(&mut self, lane: LaneId, open: SubscribeOpen, actions: &mut Actions) {
         match self.coordinator.live_by_id(open.topic) {
             Ok(_) => self.subscriptions.open(lane, open.topic, open.limit_bytes),
             Err(refusal) => refuse_lane(lane, refusal, actions),
         }
-    }
-
-    fn publish(&mut self, now: Now, lane: LaneId, (publish, bytes): (Publish, u64), actions: &mut Actions) {
-        let Some(state) = self.publishing.lane(lane) else { return };
-        if !self.ingest.receive(lane, bytes) {
-            let detail = format!("a batch of {bytes} bytes came without credit");
-            actions.outgoing.push(Outgoing::Close(lane.connection, ErrorCode::CreditExceeded, detail));
-            return;
-        }
-        let Publish { acked_below, batch } = publish;
-        let header = *batch.header();
-        let (offered, partition_epoch) = match self.admit(state.topic, &batch) {
-            Err((code, detail)) => (Offered::Refused(code, detail), Epoch::ZERO),
-            Ok(partition) => (partition.offer(&batch, acked_below, now.wall), partition.epoch()),
-        };
-        let entry = |result: AppendResult, duplicate: bool| AckEntry {
-            partition: header.partition.partition,
-            sequence: header.sequence,
-            base_offset: result.base_offset,
-            append_time: result.append_time,
-            partition_epoch,
-            durability: Durability::Durable,
-            duplicate,
-        };
-        match offered {
-            Offered::Appended { batch, result } => {
-                let key = header.partition;
-                let (end, stored_bytes) = (batch.end_offset(), batch.length() as u64);
-                self.tail_bytes += stored_bytes;
-                self.counted.batches += 1;
-                self.counted.records += u64::from(header.record_count);
-                self.counted.bytes += stored_bytes;
-                self.appended.push_back(key);
-                let entry = Some(entry(result, false));
-                let early = state.durability == Durability::Written;
-                let ticket = actions.append(Frame::Append { partition: key, acked_below, batch }, early);
-                let append = PendingAppend { lane, key, end, entry, frame_bytes: bytes, stored_bytes };
-                self.publishing.wait(ticket, Waiting::Append(append));
-            }
-            Offered::Duplicate { result, durable } => {
-                self.counted.duplicates += 1;
-                self.ingest.release(lane, bytes, 0);
-                let entry = entry(result, true);
-                let answer = Answer::Stored(entry);
-                let last = actions.last_ticket();
-                if durable {
-                    self.publishing.answer(lane, answer, last);
-                } else {
-                    // The original is among the frames given to the journal so far.
-                    self.publishing.wait(last, Waiting::Answer { lane, answer: Some(answer) });
-                }
-            }
-            Offered::Refused(code, detail) => {
-                self.ingest.release(lane, bytes, 0);
-                self.reject(lane, (header.partition.partition, header.sequence), (code, detail), actions);
-            }
-        }
-    }
-
-    /// The partition a batch is for, if the batch may go there.
-    fn admit(&mut self, topic: TopicId, batch: &ProducerBatch) -> Result<&mut Partition, Refusal> {
-        let definition = self.coordinator.live_by_id(topic)?;
-        let header = batch.header();
-        let name = &definition.name;
-        if header.partition.topic != topic {
-            let detail = format!("the lane is for topic {topic}, the batch for {}", header.partition.topic);
-            return Err((ErrorCode::PartitionNotFound, detail));
-        }
-        let max = definition.settings.batch_bytes_max as usize;
-        if batch.length() > max {
-            let detail = format!("{} bytes; topic '{name}' takes at most {max}", batch.length());
-            return Err((ErrorCode::BatchTooLarge, detail));
-        }
-        if batch.table().rows().any(|row| row.deliver_at.is_some() || row.time_to_live_us.is_some()) {
-            let detail = "delayed delivery and time to live are not supported".to_owned();
-            return Err((ErrorCode::Unsupported, detail));
-        }
-        if self.going_away {
-            return Err((ErrorCode::GoingAway, "the broker is shutting down".to_owned()));
-        }
-        if self.storage_full {
-            return Err((ErrorCode::StorageFull, "the disk is full".to_owned()));
-        }
-        let (partition, count) = (header.partition.partition, definition.settings.partitions);
-        let detail = || format!("topic '{name}' has partitions 0 to {}, not {partition}", count - 1);
-        self.partitions.get_mut(&header.partition).ok_or_else(|| (ErrorCode::PartitionNotFound, detail()))
-    }
-
-    /// Refuses a batch, once those before it have their answers.
-    fn reject(
-        &mut self,
-        lane: LaneId,
-        (partition, sequence): (PartitionId, Sequence),
-        (code, detail): Refusal,
-        actions: &mut Actions,
-    ) {
-        let retry_after_ms = if code == ErrorCode::StorageFull { STORAGE_FULL_RETRY_MS } else { 0 };
-        actions.rejections.push(code);
-        let rejected = PublishRejected { partition, sequence, code, retry_after_ms, detail };
-        self.publishing.answer(lane, Answer::Refused(rejected), actions.last_ticket());
     }
 
     fn durable(&mut self, through: Ticket, actions: &mut Actions) {
@@ -448,51 +290,6 @@ impl Node {
                 Waiting::Trim(pending) => self.trim_durable(&pending, actions),
             }
         }
-    }
-
-    fn append_durable(&mut self, append: PendingAppend) {
-        if let Some(entry) = append.entry {
-            self.publishing.give(append.lane, Answer::Stored(entry));
-        }
-        match self.partitions.get_mut(&append.key) {
-            Some(partition) => {
-                self.ingest.release(append.lane, append.frame_bytes, append.stored_bytes);
-                for lane in partition.durable(append.end) {
-                    self.subscriptions.wake(lane, append.key.partition);
-                }
-            }
-            None => self.ingest.release(append.lane, append.frame_bytes, 0),
-        }
-    }
-
-    fn topic_durable(&mut self, change: TopicChange, actions: &mut Actions) {
-        let frame = match change.kind {
-            TopicChangeKind::Create | TopicChangeKind::Alter => {
-                let Some(definition) = self.coordinator.confirm(change.topic).cloned() else { return };
-                if change.kind == TopicChangeKind::Create {
-                    self.add_partitions(&definition, |_| None);
-                }
-                info(change.request, &definition).to_frame()
-            }
-            TopicChangeKind::Delete => {
-                self.remove_topic(change.topic, actions);
-                Done { request: change.request }.to_frame()
-            }
-        };
-        actions.outgoing.push(Outgoing::Frames(change.lane, vec![frame]));
-    }
-
-    fn remove_topic(&mut self, topic: TopicId, actions: &mut Actions) {
-        let Some(definition) = self.coordinator.remove(topic) else { return };
-        for partition in 0..definition.settings.partitions {
-            let key = PartitionKey { topic, partition: PartitionId::new(partition) };
-            if let Some(removed) = self.partitions.remove(&key) {
-                self.tail_bytes -= removed.tail().bytes();
-                self.ingest.flushed(removed.durable_unflushed_bytes());
-            }
-        }
-        self.appended.retain(|key| key.topic != topic);
-        self.subscriptions.topic_deleted(topic, actions);
     }
 
     fn flushed(&mut self, partitions: &[FlushedPartition]) {

@@ -1,14 +1,18 @@
 //! Scripts of events against the actions they must cause.
 
 use bytes::Bytes;
-use weir_protocol::batch::{BatchBuilder, BatchIdentity, Compression, RecordInput, StoredBatch};
+use weir_protocol::ErrorCode;
+use weir_protocol::batch::{
+    BatchBuilder, BatchIdentity, Compression, ProducerBatch, RecordInput, StoredBatch,
+};
 use weir_protocol::frame::{FrameKind, RawFrame, take_frame};
 use weir_protocol::limits::FRAME_BYTES_MAX;
 use weir_protocol::message::{
-    CreateTopic, Deliver, Gap, GapReason, PartitionEnded, PartitionStarted, PartitionTrimmed, PublishAck,
-    StartAt, SubscribePartition, TopicInfo, TopicSettings, TrimBefore, TrimPartition,
+    CreateTopic, Deliver, Done, Gap, GapReason, PartitionEnded, PartitionStarted, PartitionTrimmed, Publish,
+    PublishAck, PublishOpen, PublishRejected, StartAt, SubscribePartition, TopicInfo, TopicSettings,
+    TrimBefore, TrimPartition,
 };
-use weir_protocol::units::{Offset, Timestamp};
+use weir_protocol::units::{Durability, Offset, Sequence, Timestamp};
 
 use super::*;
 use crate::core::{ColdAnswer, ColdResult, ConnectionId, StreamId, ToWrite};
