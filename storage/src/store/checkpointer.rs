@@ -55,6 +55,8 @@ pub(super) struct Change {
     pub(super) parts: BTreeMap<Part, Vec<u8>>,
     /// The position up to which all is applied, if it has moved.
     pub(super) applied: Option<JournalPosition>,
+    /// Under which incarnation the journal is written from here on, if that changes.
+    pub(super) incarnation: Option<Incarnation>,
     /// Segments that are added.
     pub(super) added: Vec<WrittenSegment>,
     /// Segments that go, because others have taken their place.
@@ -151,11 +153,6 @@ impl<D: Disk> Checkpointer<D> {
         &self.manifest
     }
 
-    /// From the next checkpoint on, the journal is written under another incarnation.
-    pub(super) const fn set_incarnation(&mut self, incarnation: Incarnation) {
-        self.manifest.incarnation = incarnation;
-    }
-
     /// Below this the journal is not needed.
     pub(super) fn release(&self) -> JournalPosition {
         self.slots.applied_by_both()
@@ -233,6 +230,7 @@ impl<D: Disk> Checkpointer<D> {
     /// Fills in what a manifest says after a change.
     fn complete(&self, manifest: &mut Manifest, change: &Change) {
         manifest.applied = change.applied.unwrap_or(manifest.applied);
+        manifest.incarnation = change.incarnation.unwrap_or(manifest.incarnation);
         manifest.clean = change.clean;
         manifest.next_segment = self.next_segment;
         manifest.next_state = self.next_state;

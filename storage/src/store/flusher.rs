@@ -95,6 +95,17 @@ impl FlushError {
     }
 }
 
+/// What a checkpoint stands for, besides what was flushed.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// The node goes on.
+    Running,
+    /// The node shuts down in order.
+    Clean,
+    /// From here on the journal is written under this incarnation.
+    Restart(Incarnation),
+}
+
 /// Retention is looked after this often.
 const RETENTION_INTERVAL_US: i64 = 1_000_000;
 
@@ -142,18 +153,12 @@ impl<D: Disk> Flusher<D> {
     pub fn flush(&mut self, now: Timestamp) -> Result<Flushed, FlushError> {
         self.apply().expect("accepted frames follow each other");
         self.retain(now);
-        if let Err(error) = self.write_staged(now) {
-            // Nothing more can be written, so what frees space must not wait until it is.
-            if !error.is_full() || !self.free_space()? {
-                return Err(error.into());
-            }
-            self.write_staged(now)?;
-        }
+        self.write_all(now)?;
         let bytes = self.stage.written_bytes();
         let ends = self.stage.ends(&self.state);
         // Without anything new, a checkpoint is still of use if it brings the older slot up to date.
         if !self.stage.is_empty() || self.checkpointer.release() < self.stage.applied {
-            self.checkpoint(false)?;
+            self.checkpoint(Kind::Running)?;
         }
         Ok(Flushed { release: self.checkpointer.release(), ends, log_starts: self.take_moved(), bytes })
     }
@@ -171,7 +176,7 @@ impl<D: Disk> Flusher<D> {
         }
         self.retain(now);
         if !self.stage.is_empty() || self.checkpointer.has_garbage() {
-            self.checkpoint(false)?;
+            self.checkpoint(Kind::Running)?;
             done.more = true;
         } else {
             self.merge_step(now, &mut done)?;
@@ -194,8 +199,8 @@ impl<D: Disk> Flusher<D> {
         }
         self.flush(now)?;
         // Both slots say so: whichever survives, the next start has nothing to replay.
-        self.checkpoint(true)?;
-        self.checkpoint(true)
+        self.checkpoint(Kind::Clean)?;
+        self.checkpoint(Kind::Clean)
     }
 
     /// What the frames up to the last flush say, and retention.
@@ -239,13 +244,41 @@ impl<D: Disk> Flusher<D> {
         self.stage.write(&mut self.checkpointer, &self.options, &self.state, now)
     }
 
-    /// Makes durable what was staged and written.
-    fn checkpoint(&mut self, clean: bool) -> Result<(), FlushError> {
+    /// As [`Flusher::write_staged`], when all frames there are were applied. On a full disk space is freed first.
+    pub(super) fn write_all(&mut self, now: Timestamp) -> Result<(), FlushError> {
+        if let Err(error) = self.write_staged(now) {
+            // A start has not looked after it yet.
+            self.retain(now);
+            // Nothing more can be written, so what frees space must not wait until it is.
+            if !error.is_full() || !self.free_space()? {
+                return Err(error.into());
+            }
+            self.write_staged(now)?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was staged and written. On a full disk space is freed first.
+    fn checkpoint(&mut self, kind: Kind) -> Result<(), FlushError> {
+        if let Err(error) = self.commit_staged(kind) {
+            if !error.is_full() || !self.free_space()? {
+                return Err(error.into());
+            }
+            self.commit_staged(kind)?;
+        }
+        Ok(())
+    }
+
+    fn commit_staged(&mut self, kind: Kind) -> Result<(), DiskError> {
         let mut change = self.stage.change(&self.state);
-        change.clean = clean;
+        match kind {
+            Kind::Running => {}
+            Kind::Clean => change.clean = true,
+            Kind::Restart(incarnation) => change.incarnation = Some(incarnation),
+        }
         let committed = self.checkpointer.commit(&change);
         self.stage.settle(change, committed.is_ok());
-        Ok(committed?)
+        committed
     }
 
     /// The checkpoint that ends a recovery: from now on the journal goes on elsewhere, under another incarnation.
@@ -256,9 +289,8 @@ impl<D: Disk> Flusher<D> {
     ) -> Result<(), FlushError> {
         self.accepted_end = restart;
         self.stage.applied = restart;
-        self.checkpointer.set_incarnation(incarnation);
-        self.checkpoint(false)?;
-        self.checkpoint(false)
+        self.checkpoint(Kind::Restart(incarnation))?;
+        self.checkpoint(Kind::Restart(incarnation))
     }
 
     /// Moves log starts as the topics' settings ask for.

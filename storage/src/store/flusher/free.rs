@@ -1,4 +1,4 @@
-//! Frees space on a disk that is too full for a flush.
+//! Frees space on a disk that is too full for a flush, or for what a start has to write.
 //!
 //! The log starts that trims, deletions and retention have moved wait for a flush like everything else. If that has no
 //! space, they are made durable ahead of the batches: the checkpoint says what the last one said, with later log starts.

@@ -134,16 +134,21 @@ impl<D: Disk> Recovery<D> {
         report: &mut RecoveryReport,
     ) -> Result<(Journal<D>, Flusher<D>), OpenError> {
         report.bytes_replayed = replay.bytes();
+        let mut is_full = false;
         while let Some((frames, end)) = replay.next_block()? {
             report.frames_replayed += frames.len() as u64;
             flusher.accept(frames.into_iter().map(|read| read.frame).collect(), end);
-            if flusher.pending_bytes() >= FLUSH_BYTES {
+            if flusher.pending_bytes() >= FLUSH_BYTES && !is_full {
                 flusher.apply()?;
-                flusher.write_staged(self.now)?;
+                match flusher.write_staged(self.now) {
+                    // What lies ahead may free space. Until then all waits in memory, as it did before the node died.
+                    Err(error) if error.is_full() => is_full = true,
+                    written => written?,
+                }
             }
         }
         flusher.apply()?;
-        flusher.write_staged(self.now)?;
+        flusher.write_all(self.now)?;
         report.quarantined = replay.set_aside(&self.paths.quarantine)?;
         let incarnation = replay.identity().incarnation.next();
         flusher.start_over(incarnation, replay.restart())?;

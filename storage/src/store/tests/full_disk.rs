@@ -5,6 +5,7 @@ use weir_protocol::units::{Offset, PartitionKey};
 use super::sample::{Sample, partition, stored, topic};
 use super::*;
 use crate::disk::SimDisk;
+use crate::disk::sim::{Fault, Operation};
 
 fn roomy() -> OpenOptions {
     let journal = JournalOptions { file_bytes: 1 << 20, files: 2, files_max: 4, reserve_bytes: 16 << 10 };
@@ -97,6 +98,77 @@ fn on_a_full_disk_deletions_and_retention_free_space_too() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_frees_the_space_it_needs() {
+    for retention_bytes in [None, Some(50 << 10)] {
+        let disk = SimDisk::new();
+        let (mut opened, batches) = full(&disk, retention_bytes);
+        let key = partition(1, 0);
+        if retention_bytes.is_none() {
+            commit(&mut opened, vec![Frame::Trim { partition: key, log_start: Offset::new(155) }]);
+        }
+        let used = disk.used_bytes();
+        disk.crash(3);
+
+        let opened = reopen(&disk).unwrap();
+
+        assert!(disk.used_bytes() + (50 << 10) < used, "{used} bytes became {}", disk.used_bytes());
+        let kept = if retention_bytes.is_none() { 15 } else { 14 };
+        assert_eq!(read_all(&opened.reader, key, 1 << 20), batches[kept..].concat());
+        assert_eq!(opened.state.partitions[&key].end_offset, Offset::new(220));
+    }
+}
+
+#[test]
+fn a_start_that_can_free_nothing_is_refused_and_changes_nothing_that_counts() {
+    let disk = SimDisk::new();
+    let (_, batches) = full(&disk, None);
+    disk.kill();
+    for _ in 0..3 {
+        let error = reopen(&disk).unwrap_err();
+        assert!(matches!(&error, OpenError::Disk(error) if error.is_full()), "{error}");
+        disk.kill();
+    }
+    disk.set_capacity(None);
+    let opened = reopen(&disk).unwrap();
+    assert_eq!(read_all(&opened.reader, partition(1, 0), 1 << 20), batches.concat());
+}
+
+#[test]
+fn a_checkpoint_without_space_frees_some_whatever_it_is_about_to_write() {
+    let full_at = |operation, place: &str| Fault {
+        kind: std::io::ErrorKind::StorageFull,
+        ..Fault::next(operation).on(place)
+    };
+    for place in [".state", "manifest-"] {
+        for starts in [false, true] {
+            let disk = SimDisk::new();
+            let (mut opened, batches) = full(&disk, None);
+            let key = partition(1, 0);
+            commit(&mut opened, vec![Frame::Trim { partition: key, log_start: Offset::new(155) }]);
+            // Now there is space for the segment, and none for what names it.
+            disk.set_capacity(None);
+            if starts {
+                disk.kill();
+            }
+            disk.plan(full_at(Operation::Write, place));
+
+            let opened = if starts {
+                reopen(&disk).unwrap()
+            } else {
+                opened.flusher.flush(at(2)).unwrap();
+                opened
+            };
+
+            assert_eq!(read_all(&opened.reader, key, 1 << 20), batches[15..].concat(), "{place} {starts}");
+            disk.crash(4);
+            let opened = reopen(&disk).unwrap();
+            assert_eq!(opened.state.partitions[&key].log_start, Offset::new(155), "{place} {starts}");
+            assert_eq!(read_all(&opened.reader, key, 1 << 20), batches[15..].concat(), "{place} {starts}");
+        }
+    }
+}
+
+#[test]
 fn on_a_full_disk_a_merge_gives_its_space_to_the_flush() {
     let disk = SimDisk::new();
     let segments = SegmentOptions { merge_run_bytes: 64 << 10, ..small().segments };
@@ -125,13 +197,26 @@ fn on_a_full_disk_a_merge_gives_its_space_to_the_flush() {
 
 #[test]
 fn space_can_be_freed_on_a_full_disk_whenever_the_power_fails() {
+    freed_whenever_the_power_fails(|_, mut opened| opened.flusher.flush(at(2)).is_ok());
+}
+
+#[test]
+fn a_start_on_a_full_disk_may_die_anywhere() {
+    freed_whenever_the_power_fails(|disk, opened| {
+        drop(opened);
+        reopen(disk).is_ok()
+    });
+}
+
+/// `free` is to free space, and to say whether it came to its end.
+fn freed_whenever_the_power_fails(free: impl Fn(&SimDisk, Opened<SimDisk>) -> bool) {
     for changes in 0.. {
         let disk = SimDisk::new();
         let (mut opened, batches) = full(&disk, None);
         let key = partition(1, 0);
         commit(&mut opened, vec![Frame::Trim { partition: key, log_start: Offset::new(155) }]);
         disk.halt_after(changes);
-        let survived = opened.flusher.flush(at(2)).is_ok();
+        let survived = free(&disk, opened);
         disk.crash(changes);
         disk.set_capacity(None);
         let opened = reopen(&disk).unwrap_or_else(|error| panic!("after {changes} changes: {error}"));
@@ -141,6 +226,6 @@ fn space_can_be_freed_on_a_full_disk_whenever_the_power_fails() {
             assert!(changes > 10);
             return;
         }
-        assert!(changes < 1000, "the flush never comes to its end");
+        assert!(changes < 1000, "it never comes to its end");
     }
 }
