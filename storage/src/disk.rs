@@ -73,6 +73,8 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     fn sync_directory(&self, path: &Path) -> Result<()>;
     /// Locks a directory against every other process, or says that it is locked.
     fn lock(&self, directory: &Path) -> Result<Option<Self::Lock>>;
+    /// As [`Disk::lock`], but changes nothing: what nobody has ever locked needs no lock.
+    fn lock_existing(&self, directory: &Path) -> Result<Option<Self::Lock>>;
     /// Bytes that can still be written.
     fn free_bytes(&self, path: &Path) -> Result<u64>;
 }

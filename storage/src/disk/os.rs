@@ -27,7 +27,18 @@ pub struct OsFile {
 
 /// The lock of a directory, held while its lock file is open.
 #[derive(Debug)]
-pub struct OsLock(#[expect(dead_code, reason = "the lock lives as long as the open file")] fs::File);
+pub struct OsLock(#[expect(dead_code, reason = "the lock lives as long as the open file")] Option<fs::File>);
+
+/// The file whose lock stands for the directory's.
+const LOCK: &str = "lock";
+
+fn flock(file: fs::File) -> Result<Option<OsLock>> {
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(OsLock(Some(file)))),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
 
 impl Disk for OsDisk {
     type File = OsFile;
@@ -86,12 +97,16 @@ impl Disk for OsDisk {
 
     fn lock(&self, directory: &Path) -> Result<Option<OsLock>> {
         let mut options = fs::OpenOptions::new();
-        let file =
-            options.read(true).write(true).create(true).truncate(false).open(directory.join("lock"))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(OsLock(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+        flock(options.read(true).write(true).create(true).truncate(false).open(directory.join(LOCK))?)
+    }
+
+    fn lock_existing(&self, directory: &Path) -> Result<Option<OsLock>> {
+        match fs::File::open(directory.join(LOCK)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::metadata(directory)?;
+                Ok(Some(OsLock(None)))
+            }
+            opened => flock(opened?),
         }
     }
 

@@ -292,6 +292,10 @@ impl Disk for SimDisk {
         Ok(Some(SimLock { disk: self.clone(), directory: directory.to_owned(), generation }))
     }
 
+    fn lock_existing(&self, directory: &Path) -> Result<Option<SimLock>> {
+        self.lock(directory)
+    }
+
     fn free_bytes(&self, _: &Path) -> Result<u64> {
         let state = self.state();
         Ok(state.faults.capacity_bytes.map_or(u64::MAX / 2, |bytes| bytes.saturating_sub(state.used_bytes())))

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use weir_protocol::units::{PartitionKey, Timestamp};
 
 use super::open::{OpenError, OpenOptions};
-use super::verify::{Progress, lock, verify_locked};
+use super::verify::{Progress, verify_locked};
 use crate::checkpoint::Paths;
 use crate::disk::{Context, Disk, DiskError};
 
@@ -116,12 +116,9 @@ pub fn repair<D: Disk>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Repaired, RepairError> {
     let paths = Paths::new(directory);
-    // Unlike a verification, a repair must hold the lock.
-    let held = lock(disk, directory)?;
-    if held.is_none() {
-        let source = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        return Err(source).context("lock", directory).map_err(|error: DiskError| error.into());
-    }
+    let Some(held) = disk.lock(directory).context("lock", directory)? else {
+        return Err(OpenError::Locked { directory: directory.to_owned() }.into());
+    };
     let report = verify_locked(disk, &paths, progress)?;
     let plan = plan(disk, &paths, &report)?;
     let mut repaired = Repaired::default();

@@ -131,10 +131,10 @@ pub(super) fn verify_locked<D: Disk>(
     Ok(report)
 }
 
-/// Keeps brokers out, where the file system lets us.
-pub(super) fn lock<D: Disk>(disk: &D, directory: &Path) -> Result<Option<D::Lock>, OpenError> {
+/// Keeps brokers out, where the file system lets us. Where none has ever been there is nobody to keep out.
+fn lock<D: Disk>(disk: &D, directory: &Path) -> Result<Option<D::Lock>, OpenError> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    match disk.lock(directory) {
+    match disk.lock_existing(directory) {
         Ok(Some(lock)) => Ok(Some(lock)),
         Ok(None) => Err(OpenError::Locked { directory: directory.to_owned() }),
         Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok(None),

@@ -129,3 +129,22 @@ fn an_empty_file_maps_to_no_bytes() {
     drop(OsDisk.create(&path, Mode::Write, 0).unwrap());
     assert!(OsDisk.map(&path).unwrap().is_empty());
 }
+
+#[test]
+fn looking_for_a_lock_makes_none_but_meets_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = OsDisk.lock_existing(&directory.path().join("missing")).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+
+    let nobody = OsDisk.lock_existing(directory.path()).unwrap();
+    assert!(nobody.is_some());
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+
+    let lock = OsDisk.lock(directory.path()).unwrap();
+    assert!(lock.is_some());
+    assert!(OsDisk.lock_existing(directory.path()).unwrap().is_none());
+    drop(lock);
+    let looked = OsDisk.lock_existing(directory.path()).unwrap();
+    assert!(looked.is_some());
+    assert!(OsDisk.lock(directory.path()).unwrap().is_none());
+}
