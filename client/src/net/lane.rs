@@ -15,7 +15,7 @@ pub(crate) const LANES_MAX: u32 = 64;
 pub(crate) const REOPEN_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long a lane that cannot be written to is still read: why the broker stopped listening comes on the other half.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a lane ended.
 #[derive(Debug)]
@@ -48,5 +48,25 @@ impl From<DecodeError> for LaneEnd {
 impl From<Violation> for LaneEnd {
     fn from(violation: Violation) -> Self {
         Self::Violated(violation.to_string())
+    }
+}
+
+/// Reads and writes a lane until one of the two has ended.
+pub(crate) async fn run_halves(
+    receive: impl Future<Output = Result<(), LaneEnd>>,
+    transmit: impl Future<Output = Result<LaneEnd, LaneEnd>>,
+) -> Result<LaneEnd, LaneEnd> {
+    let transmit = async {
+        let end = transmit.await;
+        if matches!(end, Err(LaneEnd::Connection)) {
+            // Why the broker stopped reading comes on the other half.
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        end
+    };
+    tokio::select! {
+        biased;
+        end = receive => end.map(|()| LaneEnd::Connection),
+        end = transmit => end,
     }
 }

@@ -21,7 +21,7 @@ use crate::core::consumer::{Command, Consumer, LaneId};
 use crate::error::Error;
 use crate::net::connect::failure_error;
 use crate::net::frames::FrameReader;
-use crate::net::lane::{LANES_MAX, LAST_WORDS, LaneEnd, REOPEN_PAUSE};
+use crate::net::lane::{LANES_MAX, LaneEnd, REOPEN_PAUSE, run_halves};
 use crate::net::pool::BufferPool;
 use crate::net::shared::{Live, Shared, lock};
 
@@ -204,21 +204,7 @@ async fn run_lane(shared: &ConsumerShared, live: &Live, lane: LaneId) -> Result<
     let (mut send, recv) = live.connection.open_bi().await.map_err(|_gone| LaneEnd::Connection)?;
     let open = shared.with(|state| state.machine.lane_opened(lane));
     send.write_all(&open.to_frame()).await.map_err(|_gone| LaneEnd::Connection)?;
-    let transmit = async {
-        match transmit(shared, lane, &mut send).await {
-            Err(LaneEnd::Connection) => {
-                // Why the broker stopped reading comes on the other half.
-                tokio::time::sleep(LAST_WORDS).await;
-                Err(LaneEnd::Connection)
-            }
-            other => other,
-        }
-    };
-    tokio::select! {
-        biased;
-        end = receive(shared, lane, recv) => end.map(|()| LaneEnd::Connection),
-        end = transmit => end,
-    }
+    run_halves(receive(shared, lane, recv), transmit(shared, lane, &mut send)).await
 }
 
 /// Writes what the machine wants to say on a lane.

@@ -13,7 +13,7 @@ use weir_protocol::message::{
 
 use crate::core::producer::{LaneId, Outgoing, OutgoingContent, Why};
 use crate::net::frames::{FrameReader, Pieces};
-use crate::net::lane::{LAST_WORDS, LaneEnd, REOPEN_PAUSE};
+use crate::net::lane::{LaneEnd, REOPEN_PAUSE, run_halves};
 use crate::net::publish::ProducerShared;
 use crate::net::shared::{Live, lock};
 
@@ -66,21 +66,7 @@ async fn run_lane(shared: &ProducerShared, live: &Live, lane: LaneId) -> Result<
     let open = PublishOpen { topic, durability: shared.durability };
     send.write_all(&open.to_frame()).await.map_err(|_gone| LaneEnd::Connection)?;
     shared.with(|state, _| state.machine.lane_opened(lane));
-    let transmit = async {
-        match transmit(shared, live, lane, &mut send).await {
-            Err(LaneEnd::Connection) => {
-                // Why the broker stopped reading comes on the other half.
-                tokio::time::sleep(LAST_WORDS).await;
-                Err(LaneEnd::Connection)
-            }
-            other => other,
-        }
-    };
-    tokio::select! {
-        biased;
-        end = receive(shared, lane, recv) => end.map(|()| LaneEnd::Connection),
-        end = transmit => end,
-    }
+    run_halves(receive(shared, lane, recv), transmit(shared, live, lane, &mut send)).await
 }
 
 /// Writes batches as the machine lets them go.

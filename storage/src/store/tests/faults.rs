@@ -15,7 +15,8 @@ use crate::segment::{index_name, segment_name};
 fn filled(disk: &SimDisk) -> Vec<Vec<u8>> {
     let mut opened = open(disk.clone(), data(), roomy(), at(0)).unwrap();
     let key = partition(1, 0);
-    let frames: Vec<_> = (0..40).map(|index| large(key, index).frame()).collect();
+    let frames: Vec<_> =
+        (0..40).map(|index| Sample::large(key, index, at(i64::try_from(index).unwrap())).frame()).collect();
     let stored: Vec<_> = frames.iter().map(stored).collect();
     commit(&mut opened, vec![Frame::Topic(topic(1))]);
     for frame in frames {
@@ -23,19 +24,6 @@ fn filled(disk: &SimDisk) -> Vec<Vec<u8>> {
     }
     opened.flusher.close(at(1)).unwrap();
     stored
-}
-
-/// Batches of some ten KiB, so that an index has entries.
-fn large(key: PartitionKey, index: u64) -> Sample {
-    Sample {
-        partition: key,
-        base_offset: index * 10,
-        records: 10,
-        value_bytes: 1_000,
-        producer: 1,
-        sequence: index,
-        append_time: at(i64::try_from(index).unwrap()),
-    }
 }
 
 fn roomy() -> OpenOptions {

@@ -1,6 +1,6 @@
 //! A disk that is too full for a flush, and what makes space on it.
 
-use weir_protocol::units::{Offset, PartitionKey};
+use weir_protocol::units::Offset;
 
 use super::sample::{Sample, partition, stored, topic};
 use super::*;
@@ -16,19 +16,6 @@ fn reopen(disk: &SimDisk) -> Result<Opened<SimDisk>, OpenError> {
     open(disk.clone(), data(), roomy(), at(100))
 }
 
-/// A batch of 10 records of 1 KB.
-fn large(key: PartitionKey, index: u64) -> Sample {
-    Sample {
-        partition: key,
-        base_offset: index * 10,
-        records: 10,
-        value_bytes: 1_000,
-        producer: 1,
-        sequence: index,
-        append_time: at(0),
-    }
-}
-
 /// A node with 20 batches of 10 records and 10 KB of one partition, in segments of two each, on a disk that has no
 /// space for the next two, which wait for a flush; and what all batches are.
 fn full(disk: &SimDisk, retention_bytes: Option<u64>) -> (Opened<SimDisk>, Vec<Vec<u8>>) {
@@ -38,7 +25,7 @@ fn full(disk: &SimDisk, retention_bytes: Option<u64>) -> (Opened<SimDisk>, Vec<V
     commit(&mut opened, vec![Frame::Topic(definition)]);
     let mut batches = Vec::new();
     for index in 0..22 {
-        let frame = large(partition(1, 0), index).frame();
+        let frame = Sample::large(partition(1, 0), index, at(0)).frame();
         batches.push(stored(&frame));
         commit(&mut opened, vec![frame]);
         if index % 2 == 1 && index < 20 {
@@ -80,7 +67,10 @@ fn on_a_full_disk_deletions_and_retention_free_space_too() {
         if deleted {
             assert!(opened.flusher.flush(at(1)).unwrap_err().is_full());
             commit(&mut opened, vec![Frame::TopicDeleted(topic(1).id)]);
-            commit(&mut opened, vec![Frame::Topic(topic(2)), large(partition(2, 0), 0).frame()]);
+            commit(
+                &mut opened,
+                vec![Frame::Topic(topic(2)), Sample::large(partition(2, 0), 0, at(0)).frame()],
+            );
         }
         let used = disk.used_bytes();
 
@@ -91,7 +81,8 @@ fn on_a_full_disk_deletions_and_retention_free_space_too() {
         disk.crash(2);
         let opened = reopen(&disk).unwrap();
         let key = if deleted { partition(2, 0) } else { partition(1, 0) };
-        let expected = if deleted { stored(&large(key, 0).frame()) } else { batches[14..].concat() };
+        let expected =
+            if deleted { stored(&Sample::large(key, 0, at(0)).frame()) } else { batches[14..].concat() };
         assert!(read_all(&opened.reader, key, 1 << 20) == expected, "deleted: {deleted}");
         assert!(opened.report.unreadable.is_empty() && opened.report.unknown_files.is_empty());
     }
@@ -177,7 +168,7 @@ fn on_a_full_disk_a_merge_gives_its_space_to_the_flush() {
     commit(&mut opened, vec![Frame::Topic(topic(1))]);
     let mut batches = Vec::new();
     for index in 0..4 {
-        let frame = large(key, index).frame();
+        let frame = Sample::large(key, index, at(0)).frame();
         batches.push(stored(&frame));
         commit(&mut opened, vec![frame]);
         if index < 3 {

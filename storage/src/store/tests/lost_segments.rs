@@ -35,6 +35,21 @@ fn unmerged() -> OpenOptions {
     OpenOptions { segments: SegmentOptions::default(), ..small() }
 }
 
+/// A dead node with ten batches of ten records of a partition, in one segment; and what they are.
+fn one_segment(disk: &SimDisk, key: PartitionKey) -> Vec<Vec<u8>> {
+    let mut opened = open(disk.clone(), data(), unmerged(), at(0)).unwrap();
+    commit(&mut opened, vec![Frame::Topic(topic(1))]);
+    let frames: Vec<_> = (0..10).map(|index| append(key, index * 10, 10)).collect();
+    let all = frames.iter().map(stored).collect();
+    for frame in frames {
+        commit(&mut opened, vec![frame]);
+    }
+    opened.flusher.flush(at(1)).unwrap();
+    opened.flusher.flush(at(1)).unwrap();
+    disk.kill();
+    all
+}
+
 fn segment(number: u64) -> PathBuf {
     data().join("segments").join(segment_name(SegmentId::new(number)))
 }
@@ -136,17 +151,8 @@ fn who_looks_for_a_moment_starts_at_what_is_missing() {
 #[test]
 fn of_a_segment_that_was_cut_all_whole_batches_are_served() {
     let disk = SimDisk::new();
-    let mut opened = open(disk.clone(), data(), unmerged(), at(0)).unwrap();
     let key = partition(1, 0);
-    commit(&mut opened, vec![Frame::Topic(topic(1))]);
-    let frames: Vec<_> = (0..10).map(|index| append(key, index * 10, 10)).collect();
-    let all: Vec<_> = frames.iter().map(stored).collect();
-    for frame in frames {
-        commit(&mut opened, vec![frame]);
-    }
-    opened.flusher.flush(at(1)).unwrap();
-    opened.flusher.flush(at(1)).unwrap();
-    disk.kill();
+    let all = one_segment(&disk, key);
     let kept = 4096 + all[..6].iter().map(|batch| batch.len() as u64).sum::<u64>();
     disk.cut(&segment(1), kept + 20);
 
@@ -189,17 +195,8 @@ fn merges_and_starts_take_nothing_away_of_what_is_damaged() {
 #[test]
 fn with_directory_and_batch_damaged_the_other_batches_are_served() {
     let disk = SimDisk::new();
-    let mut opened = open(disk.clone(), data(), unmerged(), at(0)).unwrap();
     let key = partition(1, 0);
-    commit(&mut opened, vec![Frame::Topic(topic(1))]);
-    let frames: Vec<_> = (0..10).map(|index| append(key, index * 10, 10)).collect();
-    let all: Vec<_> = frames.iter().map(stored).collect();
-    for frame in frames {
-        commit(&mut opened, vec![frame]);
-    }
-    opened.flusher.flush(at(1)).unwrap();
-    opened.flusher.flush(at(1)).unwrap();
-    disk.kill();
+    let all = one_segment(&disk, key);
     let length = disk.content(&segment(1)).len() as u64;
     disk.flip(&segment(1), length - 20, 1);
     disk.flip(&segment(1), 4096 + all[0].len() as u64 + 300, 1);

@@ -43,6 +43,19 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    /// Ten records of 1 KB: some of these give an index entries.
+    pub(super) fn large(partition: PartitionKey, index: u64, append_time: Timestamp) -> Self {
+        Self {
+            partition,
+            base_offset: index * 10,
+            records: 10,
+            value_bytes: 1_000,
+            producer: 1,
+            sequence: index,
+            append_time,
+        }
+    }
+
     pub(super) fn batch(&self) -> StoredBatch {
         let mut builder = BatchBuilder::new(16 << 20);
         for record in 0..self.records {
