@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Event, Facts, Verdict, verdict};
+use super::{Event, Facts, Finding, Subject, Verdict, verdict};
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a check looks at some events only")]
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
@@ -12,13 +12,16 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
             let (limit, _) = lanes.entry(*lane).or_default();
             let lowered = *bytes < *limit;
             *limit = *bytes;
-            lowered.then(|| format!("the limit of lane {lane} went back to {bytes}"))
+            let text = || format!("the limit of lane {lane} went back to {bytes}");
+            lowered.then(|| Finding::new(text(), [Subject::Lane(*lane)]))
         }
         Event::Spent { lane, bytes } => {
             let (limit, spent) = lanes.entry(*lane).or_default();
             *spent += bytes;
-            (*spent > *limit)
-                .then(|| format!("{spent} bytes were sent on lane {lane} within a limit of {limit}"))
+            (*spent > *limit).then(|| {
+                let text = format!("{spent} bytes were sent on lane {lane} within a limit of {limit}");
+                Finding::new(text, [Subject::Lane(*lane)])
+            })
         }
         _ => None,
     }))

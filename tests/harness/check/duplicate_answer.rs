@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Verdict, verdict};
+use super::{Facts, Finding, Subject, Verdict, verdict};
 
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
     let seen: BTreeMap<(u32, u64), Option<u64>> =
@@ -11,9 +11,10 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
         let found = seen.get(&(place.partition, place.offset))?;
         (*found != Some(value)).then(|| {
             let (partition, offset) = (place.partition, place.offset);
-            format!(
+            let text = format!(
                 "value {value} was answered as stored before at {offset} of partition {partition}: {found:?}"
-            )
+            );
+            Finding::new(text, [Subject::Value(value), Subject::Place { partition, offset }])
         })
     }))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Verdict, verdict};
+use super::{Facts, Finding, Subject, Verdict, verdict};
 
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
     let originals = facts.acknowledged().filter(|(_, _, duplicate)| !duplicate).map(|(_, place, _)| place);
@@ -11,7 +11,9 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
         let value = place.value?;
         let here = (place.partition, place.offset);
         let first = *known.entry(value).or_insert(here);
-        (first != here)
-            .then(|| format!("value {value} is at {first:?} and at {here:?}: partition and offset"))
+        (first != here).then(|| {
+            let text = format!("value {value} is at {first:?} and at {here:?}: partition and offset");
+            Finding::new(text, [Subject::Value(value)])
+        })
     }))
 }

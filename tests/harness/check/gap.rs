@@ -1,6 +1,6 @@
 //! What is announced as missing is missing: retention has removed it, and it does not come back.
 
-use super::{Event, Facts, Verdict, verdict};
+use super::{Event, Facts, Finding, Subject, Verdict, verdict};
 
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
     if facts.finals.is_empty() {
@@ -10,9 +10,10 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
         let Event::Missing { reader, partition, from, to } = event else { return None };
         let start = facts.finals.get(partition)?.start;
         (*to > start).then(|| {
-            format!(
+            let text = format!(
                 "reader {reader} was told that {from}..{to} of {partition} are gone, which begins at {start}"
-            )
+            );
+            Finding::new(text, [Subject::Place { partition: *partition, offset: (*from).max(start) }])
         })
     }))
 }

@@ -14,7 +14,7 @@ pub enum Level {
 
 /// Something an observer saw. Partitions are numbered over all topics.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "fields are what their names say: who, where, and which value")]
 pub enum Event {
     /// A client sends a record; its value is never used again.
@@ -47,23 +47,47 @@ pub enum Event {
     Settled,
 }
 
-/// A history as lines of JSON.
-///
-/// # Panics
-/// Never: events are plain data.
-pub fn to_lines(history: &[Event]) -> String {
-    let line = |event| serde_json::to_string(event).expect("events are plain data");
-    history.iter().map(|event| line(event) + "\n").collect()
+impl Event {
+    /// The record it is about, if it is about one.
+    pub const fn value(&self) -> Option<u64> {
+        match self {
+            Self::Send { value, .. }
+            | Self::Stored { value, .. }
+            | Self::Failed { value }
+            | Self::InDoubt { value } => Some(*value),
+            Self::Delivered { value, .. } => *value,
+            Self::Start { .. }
+            | Self::Missing { .. }
+            | Self::Stop { .. }
+            | Self::Limit { .. }
+            | Self::Spent { .. }
+            | Self::CacheLost
+            | Self::Final { .. }
+            | Self::Held { .. }
+            | Self::Settled => None,
+        }
+    }
+
+    /// What a partition held at the end: offsets and values.
+    pub fn kept(&self) -> impl Iterator<Item = (u64, Option<u64>)> + '_ {
+        let (start, values) = if let Self::Final { start, values, .. } = self {
+            (*start, values.as_slice())
+        } else {
+            (0, [].as_slice())
+        };
+        (start..).zip(values.iter().copied())
+    }
+
+    /// As a line of JSON, with its end.
+    ///
+    /// # Panics
+    /// Never: events are plain data.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("events are plain data") + "\n"
+    }
 }
 
-/// Reads lines of JSON; empty ones are skipped.
-///
-/// # Errors
-/// The first line that is no event, with its number.
-pub fn from_lines(text: &str) -> anyhow::Result<Vec<Event>> {
-    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-    let event = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| anyhow::anyhow!("line {number}: {error}"))
-    };
-    lines.map(event).collect()
+/// A history as lines of JSON.
+pub fn to_lines(history: &[Event]) -> String {
+    history.iter().map(Event::to_line).collect()
 }

@@ -11,12 +11,14 @@ mod duplicate_answer;
 mod duplicate_value;
 mod facts;
 mod failed_visible;
+mod finding;
 mod gap;
 mod history;
 mod level;
 mod lost_write;
 mod phantom;
 mod polling;
+mod reading;
 mod reordering;
 mod stuck;
 #[cfg(test)]
@@ -25,7 +27,9 @@ mod two_values;
 mod unread;
 
 pub use facts::{Facts, Final, Outcome, Sent, Sighting, Trimmed};
-pub use history::{Event, Level, from_lines, to_lines};
+pub use finding::{Finding, Subject};
+pub use history::{Event, Level, to_lines};
+pub use reading::{Recorded, Unreadable};
 
 /// What a check says about a history.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,7 +37,7 @@ pub enum Verdict {
     /// The invariant holds.
     Ok,
     /// It is broken: where, and how.
-    Fail(String),
+    Fail(Finding),
     /// The history does not say enough.
     Unknown,
 }
@@ -59,16 +63,21 @@ pub const INVARIANTS: &[Invariant] = &[
 ];
 
 /// Checks every invariant. Gives the name and the finding of each that is broken.
-pub fn check(history: &[Event]) -> Vec<(&'static str, String)> {
-    let facts = Facts::gather(history);
-    let broken = |(name, check): &Invariant| match check(&facts) {
-        Verdict::Fail(finding) => Some((*name, finding)),
+pub fn check(history: &[Event]) -> Vec<(&'static str, Finding)> {
+    let broken = |(name, verdict)| match verdict {
+        Verdict::Fail(finding) => Some((name, finding)),
         Verdict::Ok | Verdict::Unknown => None,
     };
-    INVARIANTS.iter().filter_map(broken).collect()
+    judge(history).into_iter().filter_map(broken).collect()
+}
+
+/// What each invariant, by its name, says about a history.
+pub fn judge(history: &[Event]) -> Vec<(&'static str, Verdict)> {
+    let facts = Facts::gather(history);
+    INVARIANTS.iter().map(|(name, check)| (*name, check(&facts))).collect()
 }
 
 /// The first finding decides.
-fn verdict(finding: Option<String>) -> Verdict {
+fn verdict(finding: Option<Finding>) -> Verdict {
     finding.map_or(Verdict::Ok, Verdict::Fail)
 }

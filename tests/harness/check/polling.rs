@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Event, Facts, Verdict, verdict};
+use super::{Event, Facts, Finding, Subject, Verdict, verdict};
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a check looks at some events only")]
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
@@ -20,7 +20,11 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
         let place = expected.entry((*reader, *partition)).or_insert(from);
         let wanted = std::mem::replace(place, next);
         (wanted != from || next <= from).then(|| {
-            format!("reader {reader} got {from}..{next} of partition {partition} where {wanted} was next")
+            let text = format!(
+                "reader {reader} got {from}..{next} of partition {partition} where {wanted} was next"
+            );
+            let at = |offset| Subject::Reading { reader: *reader, partition: *partition, offset };
+            Finding::new(text, [at(wanted.saturating_sub(1)), at(from)])
         })
     }))
 }

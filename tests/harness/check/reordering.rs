@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Event, Facts, Verdict, verdict};
+use super::{Event, Facts, Finding, Subject, Verdict, verdict};
 
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
     let mut places: BTreeMap<u64, u64> =
@@ -15,7 +15,10 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
         let before = last.insert((*client, *partition), (*value, offset))?;
         (before.1 >= offset).then(|| {
             let (earlier, place) = before;
-            format!("client {client} sent {earlier}, then {value}; they are at {place} and {offset} of {partition}")
+            let text = format!(
+                "client {client} sent {earlier}, then {value}; they are at {place} and {offset} of {partition}"
+            );
+            Finding::new(text, [Subject::Value(earlier), Subject::Value(*value)])
         })
     }))
 }

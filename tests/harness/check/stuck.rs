@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Event, Facts, Verdict};
+use super::{Event, Facts, Finding, Subject, Verdict};
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a check looks at some events only")]
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
@@ -10,7 +10,8 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
         return Verdict::Unknown;
     }
     if let Some(value) = facts.sent.keys().find(|value| !facts.outcomes.contains_key(value)) {
-        return Verdict::Fail(format!("value {value} never got a result"));
+        let text = format!("value {value} never got a result");
+        return Verdict::Fail(Finding::new(text, [Subject::Value(*value)]));
     }
     let mut positions: BTreeMap<u32, BTreeMap<u32, u64>> = BTreeMap::new();
     for event in facts.history {
@@ -28,7 +29,10 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
                 positions.remove(reader);
             }
             Event::Held { what, amount } => {
-                return Verdict::Fail(format!("{amount} {what} were not given back"));
+                return Verdict::Fail(Finding::new(
+                    format!("{amount} {what} were not given back"),
+                    [Subject::Held],
+                ));
             }
             _ => {}
         }
@@ -37,8 +41,12 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
         for (partition, position) in partitions {
             let end = facts.finals.get(&partition).map_or(position, super::facts::Final::end);
             if position < end {
-                return Verdict::Fail(format!(
-                    "reader {reader} stands at {position} of {partition}, which ends at {end}"
+                let text =
+                    format!("reader {reader} stands at {position} of {partition}, which ends at {end}");
+                let last = Subject::Reading { reader, partition, offset: position.saturating_sub(1) };
+                return Verdict::Fail(Finding::new(
+                    text,
+                    [last, Subject::Place { partition, offset: position }],
                 ));
             }
         }

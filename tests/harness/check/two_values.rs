@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Verdict, verdict};
+use super::{Facts, Finding, Subject, Verdict, verdict};
 
 pub(super) fn check(facts: &Facts<'_>) -> Verdict {
     let originals = facts.acknowledged().filter(|(_, _, duplicate)| !duplicate).map(|(_, place, _)| place);
@@ -11,7 +11,10 @@ pub(super) fn check(facts: &Facts<'_>) -> Verdict {
         let first = *known.entry((place.partition, place.offset)).or_insert(place.value);
         (first != place.value).then(|| {
             let (partition, offset) = (place.partition, place.offset);
-            format!("offset {offset} of partition {partition} held {first:?} and {:?}", place.value)
+            let text =
+                format!("offset {offset} of partition {partition} held {first:?} and {:?}", place.value);
+            let values = [first, place.value].into_iter().flatten().map(Subject::Value);
+            Finding::new(text, values.chain([Subject::Place { partition, offset }]).collect::<Vec<_>>())
         })
     }))
 }

@@ -143,7 +143,7 @@ impl World {
             Err(defect) => Some(("nothing happens that must not".to_owned(), defect)),
             Ok(()) => {
                 let broken = harness::check::check(&self.history).into_iter().next();
-                broken.map(|(invariant, finding)| (invariant.to_owned(), finding))
+                broken.map(|(invariant, finding)| (invariant.to_owned(), finding.to_string()))
             }
         };
         Report {
