@@ -1,5 +1,5 @@
 //! What the tests of the whole system share: the binary under test, processes that cannot run for ever, a broker to
-//! start, stop and kill, and lines to send through it.
+//! start, stop and kill, lines to send through it, numbers from a seed, and a checker of histories.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod captured;
 pub mod check;
 mod lines;
 mod process;
+mod random;
 mod weir;
 
 pub use binary::weir_binary;
@@ -16,4 +17,5 @@ pub use broker::Broker;
 pub use captured::Captured;
 pub use lines::{Lines, multiset};
 pub use process::{Finished, Process};
+pub use random::Random;
 pub use weir::{Weir, json_lines};

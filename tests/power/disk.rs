@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use harness::Process;
+use harness::{Process, Random};
 use tempfile::TempDir;
 
 use crate::fuse::serve;
-use crate::random::Random;
 use crate::sectors::{Cut, Sectors};
 
 /// Bytes of a disk: enough for the journal and some rounds of records. The file has holes.

@@ -16,7 +16,6 @@
 mod disk;
 mod fuse;
 mod history;
-mod random;
 mod sectors;
 
 use std::fs::File;
@@ -25,12 +24,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{Broker, Process, Weir, weir_binary};
+use harness::{Broker, Process, Random, Weir, weir_binary};
 use rustix::process::Signal;
 
 use crate::disk::{Disk, Powered};
 use crate::history::History;
-use crate::random::Random;
 
 /// Cuts that each disk sees.
 const CUTS: u64 = 10;
@@ -119,7 +117,7 @@ fn cut_again_and_again(seed: u64) {
             cut_under_load(&powered, &mut random, &mut history);
             "under load"
         };
-        let cut_was = powered.cut(random.branch());
+        let cut_was = powered.cut(random.fork());
         let (known, took) = (history.known(), began.elapsed());
         say(&format!(
             "WEIR_SEED={seed} cut {cut} {moment}: {cut_was:?}, {torn} before, {known} known, {took:?}"
@@ -143,14 +141,14 @@ fn verify(powered: &Powered<'_>, history: &History) -> String {
 
 /// Cuts the power at one of the first flushes of a start, or right behind it.
 fn cut_while_starting(powered: &Powered<'_>, random: &mut Random) {
-    powered.cut_after(random.below(START_FLUSHES), random.branch());
+    powered.cut_after(random.below(START_FLUSHES), random.fork());
     let data = powered.data();
     let weir = Weir::new();
     let serve = ["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"];
     let broker = weir.start(&[&serve[..], &SERVE].concat());
     // It becomes ready, or ends because its disk fails.
     broker.stdout().next_line(LIMIT);
-    powered.cut(random.branch());
+    powered.cut(random.fork());
 }
 
 /// Checks what the cut before has left, and cuts the power while records are sent and read.
@@ -161,7 +159,7 @@ fn cut_under_load(powered: &Powered<'_>, random: &mut Random, history: &mut Hist
     let first = history.sent();
     let file = broker.file("lines.txt", history.more().as_bytes());
     let reader = broker.client(&[&["tail", "orders", "--from", "earliest"][..], &history::FORMAT].concat());
-    powered.cut_after(random.below(LOAD_FLUSHES), random.branch());
+    powered.cut_after(random.below(LOAD_FLUSHES), random.fork());
     // when
     let sender = broker.client(&["send", "orders", "--file", &file, "--receipts", "--timeout", "60s"]);
     let began = Instant::now();
@@ -169,7 +167,7 @@ fn cut_under_load(powered: &Powered<'_>, random: &mut Random, history: &mut Hist
         assert!(began.elapsed() < LIMIT, "neither the cut nor the end came");
         std::thread::yield_now();
     }
-    powered.cut(random.branch());
+    powered.cut(random.fork());
     drop(broker);
     let [sender, reader] = [sender, reader].map(|process| {
         process.signal(Signal::KILL);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::FileExt;
 
-use crate::random::Random;
+use harness::Random;
 
 /// What a disk writes in one piece, in bytes.
 pub(crate) const SECTOR: usize = 512;

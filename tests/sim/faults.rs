@@ -1,6 +1,7 @@
 //! What goes wrong: each seed draws which classes of faults its world knows, and when they strike.
 
-use crate::random::Random;
+use harness::Random;
+
 use crate::scheduler::{MS, SECOND};
 
 /// A class of faults.

@@ -11,7 +11,6 @@ mod client;
 mod coverage;
 mod faults;
 mod network;
-mod random;
 mod run;
 mod scheduler;
 mod workload;

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use harness::Random;
 use weir_broker::core::{ConnectionId, StreamId};
 
-use crate::random::Random;
 use crate::scheduler::{MS, SECOND};
 
 /// A direction of a stream.

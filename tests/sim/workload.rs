@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harness::Random;
 use weir_broker::core::NodeLimits;
 use weir_broker::core::coordinator::TopicLimits;
 use weir_broker::core::ingest::IngestLimits;
@@ -13,7 +14,6 @@ use weir_storage::store::{OpenOptions, SegmentOptions};
 
 use crate::broker::Sizes;
 use crate::client::{PublishPlan, ReadPlan, Work};
-use crate::random::Random;
 use crate::scheduler::{MS, SECOND};
 
 /// A workload: its name, and what it draws for a seed.

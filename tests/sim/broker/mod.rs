@@ -6,6 +6,7 @@ mod storage;
 
 use std::path::Path;
 
+use harness::Random;
 use weir_broker::core::NodeLimits;
 use weir_protocol::message::ServerLimits;
 use weir_protocol::units::Timestamp;
@@ -14,7 +15,6 @@ use weir_storage::journal::{JournalError, ReplayError};
 use weir_storage::store::{OpenError, OpenOptions, RecoveryVerdict};
 
 use crate::coverage::{Coverage, Situation};
-use crate::random::Random;
 pub(crate) use node::{Effect, Process};
 pub(crate) use storage::Trouble;
 

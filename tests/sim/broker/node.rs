@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use harness::Random;
 use weir_broker::core::event::Request;
 use weir_broker::core::node::NodeFigures;
 use weir_broker::core::session::{Identity, Session, SessionActions};
@@ -19,7 +20,6 @@ use super::storage::{Storage, ToJournal, Trouble};
 use super::{Part, Sizes};
 use crate::coverage::{Coverage, Situation};
 use crate::network::Arrival;
-use crate::random::Random;
 use crate::scheduler::MS;
 
 /// What the process wants of the world.

@@ -8,6 +8,7 @@ mod topics;
 
 use std::collections::BTreeMap;
 
+use harness::Random;
 use harness::check::{Event, Level};
 use weir_broker::core::deframe::Deframer;
 use weir_broker::core::{ConnectionId, StreamId};
@@ -22,7 +23,6 @@ use weir_protocol::units::{Timestamp, TopicId};
 
 use crate::coverage::Coverage;
 use crate::network::Arrival;
-use crate::random::Random;
 use crate::scheduler::{MS, SECOND};
 use payload::payload;
 pub(crate) use payload::value_of;

@@ -1,6 +1,6 @@
 //! Values and the bytes they stand for.
 
-use crate::random::Random;
+use harness::Random;
 
 /// The bytes of a value: nobody could have made them by chance.
 pub(crate) fn payload(value: u64, bytes_max: u64) -> Vec<u8> {

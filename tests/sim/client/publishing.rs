@@ -5,6 +5,7 @@ mod sending;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use harness::Random;
 use harness::check::Event;
 use weir_broker::core::StreamId;
 use weir_client::Retry;
@@ -22,7 +23,6 @@ use weir_protocol::units::{Durability, PartitionId};
 
 use super::{Ask, Context, Peer, REOPEN_PAUSE, level_of, micros, payload, value_of};
 use crate::coverage::Situation;
-use crate::random::Random;
 use crate::scheduler::SECOND;
 
 /// By then everything that was sent has its result, once nothing goes wrong any more.

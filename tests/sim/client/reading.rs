@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use harness::Random;
 use harness::check::Event;
 use weir_broker::core::StreamId;
 use weir_client::core::consumer::{Command, Consumer, ConsumerOptions, Ended, Frame, LaneId, Step, Taken};
@@ -18,7 +19,6 @@ use weir_protocol::units::{Offset, PartitionId};
 use super::{Context, Output, Peer, REOPEN_PAUSE, value_of};
 use crate::coverage::Situation;
 use crate::network::Arrival;
-use crate::random::Random;
 use crate::scheduler::{MS, SECOND};
 
 /// A reader comes back so long after the broker could not read for it.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harness::Random;
 use weir_client::core::requests::{Repeat, Requests};
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
@@ -11,7 +12,6 @@ use weir_protocol::units::PartitionId;
 use weir_protocol::{ErrorClass, ErrorCode};
 
 use super::{Ask, Context};
-use crate::random::Random;
 use crate::scheduler::SECOND;
 
 /// Requests about a few topics, one at a time.

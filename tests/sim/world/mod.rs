@@ -6,6 +6,7 @@ mod life;
 mod nemesis;
 mod trace;
 
+use harness::Random;
 use harness::check::Event as Seen;
 use weir_broker::core::event::Request;
 use weir_broker::core::{ConnectionId, LaneId};
@@ -19,7 +20,6 @@ use crate::client::Client;
 use crate::coverage::{Coverage, Situation};
 use crate::faults::{Class, Faults};
 use crate::network::{Arrival, Direction, Network, Transit};
-use crate::random::Random;
 use crate::scheduler::{MS, SECOND, Scheduler};
 use crate::workload::{Plan, Workload};
 use trace::Trace;
