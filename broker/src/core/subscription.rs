@@ -55,6 +55,7 @@ impl Subscriptions {
             topic,
             credit: Credit::new(limit_bytes),
             outbox_bytes: 0,
+            reserved_bytes: 0,
             cursors: BTreeMap::new(),
             ready: VecDeque::new(),
             queued: false,
@@ -106,6 +107,9 @@ impl Subscriptions {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
         let key = key(state.topic, id);
         state.drop_cursor(id);
+        // What was set aside for a read of the earlier start is there for others, whatever comes of this one.
+        self.enqueue(lane);
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
         let Some(partition) = partitions.get_mut(&key) else {
             let detail = format!("topic {} has no partition {id}", state.topic);
             end(lane, (id, generation), (ErrorCode::PartitionNotFound, detail), None, actions);
@@ -170,6 +174,7 @@ impl Subscriptions {
             state.ready.clear();
             for (id, cursor) in cursors {
                 if let State::Reading(reserved) = cursor.state {
+                    state.reserved_bytes -= reserved;
                     state.outbox_bytes -= reserved;
                 }
                 let refusal = (ErrorCode::TopicDeleted, "the topic was deleted".to_owned());
@@ -179,6 +184,9 @@ impl Subscriptions {
     }
 
     /// A read of flushed data has ended.
+    ///
+    /// # Panics
+    /// Never: what is available can be spent.
     pub fn answer(&mut self, answer: &ColdAnswer, partitions: &Partitions, actions: &mut Actions) {
         let ColdRead { lane, key, generation, want: _ } = answer.read;
         let id = key.partition;
@@ -193,22 +201,26 @@ impl Subscriptions {
             return;
         }
         let State::Reading(reserved) = cursor.state else { return };
-        state.outbox_bytes -= reserved;
         cursor.state = State::Ready;
         state.ready.push_back(id);
+        state.release(reserved);
+        let available = state.available();
+        let Some(cursor) = state.cursors.get_mut(&id) else { return };
         let Some(partition) = partitions.get(&key) else { return };
         match &answer.result {
             ColdResult::Batches { bytes, end } => {
                 let frame_bytes = (Deliver::OVERHEAD_BYTES + bytes.len()) as u64;
-                if state.credit.spend(frame_bytes).is_err() {
+                if frame_bytes > available {
+                    // A single batch that is longer than what was set aside. Others may go before it until it is its turn.
                     cursor.state = State::Starved(frame_bytes);
-                    return;
+                } else {
+                    cursor.position = cursor.position.max(*end);
+                    state.credit.spend(frame_bytes).expect("it is available");
+                    state.outbox_bytes += frame_bytes;
+                    let front = Deliver::front(id, generation, partition.high_watermark(), bytes.len());
+                    let pieces = vec![Bytes::copy_from_slice(&front), bytes.clone()];
+                    actions.outgoing.push(Outgoing::Delivery(lane, pieces));
                 }
-                cursor.position = cursor.position.max(*end);
-                state.outbox_bytes += frame_bytes;
-                let front = Deliver::front(id, generation, partition.high_watermark(), bytes.len());
-                let pieces = vec![Bytes::copy_from_slice(&front), bytes.clone()];
-                actions.outgoing.push(Outgoing::Delivery(lane, pieces));
             }
             ColdResult::Corrupt { from, to } => {
                 let from = cursor.position.max(*from);

@@ -1,5 +1,7 @@
 //! Scripts of events against the actions they must cause.
 
+mod cold;
+
 use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{

@@ -17,8 +17,10 @@ use crate::core::{Actions, ColdRead, LaneId, Outgoing};
 pub(super) struct Lane {
     pub(super) topic: TopicId,
     pub(super) credit: Credit,
-    /// Bytes sent that have not left, and bytes being read for it.
+    /// Bytes sent that have not left, and what is set aside for reads under way.
     pub(super) outbox_bytes: u64,
+    /// Credit that is set aside for reads under way: what they find can be sent.
+    pub(super) reserved_bytes: u64,
     pub(super) cursors: BTreeMap<PartitionId, Cursor>,
     /// Partitions that may have something to send, in turn.
     pub(super) ready: VecDeque<PartitionId>,
@@ -40,7 +42,7 @@ pub(super) enum State {
     Starved(u64),
     /// Everything visible has been sent.
     Waiting,
-    /// Flushed data is being read; so many bytes of the outbox are set aside for it.
+    /// Flushed data is being read; so many bytes of the credit and of the outbox are set aside for it.
     Reading(u64),
     /// Its start is being looked up in segments; the position is where it starts if nothing is found there.
     Locating,
@@ -51,9 +53,26 @@ impl Lane {
         if let Some(cursor) = self.cursors.remove(&id) {
             self.ready.retain(|ready| *ready != id);
             if let State::Reading(reserved) = cursor.state {
-                self.outbox_bytes -= reserved;
+                self.release(reserved);
             }
         }
+    }
+
+    /// Credit that is not set aside for reads under way.
+    pub(super) fn available(&self) -> u64 {
+        self.credit.available() - self.reserved_bytes
+    }
+
+    /// Sets credit and room in the outbox aside for a read.
+    fn reserve(&mut self, bytes: u64) {
+        self.reserved_bytes += bytes;
+        self.outbox_bytes += bytes;
+    }
+
+    /// A read has ended, or nobody waits for it any more.
+    pub(super) fn release(&mut self, bytes: u64) {
+        self.reserved_bytes -= bytes;
+        self.outbox_bytes -= bytes;
     }
 
     pub(super) fn pump(
@@ -67,7 +86,7 @@ impl Lane {
             let Some(id) = self.ready.pop_front() else { return };
             let Some(cursor) = self.cursors.get_mut(&id) else { continue };
             let Some(partition) = partitions.get_mut(&key(self.topic, id)) else { continue };
-            let available = self.credit.available();
+            let available = self.credit.available() - self.reserved_bytes;
             if let State::Starved(needed) = cursor.state
                 && available < needed
             {
@@ -94,11 +113,12 @@ impl Lane {
                     return;
                 }
                 let bytes_max = limits.cold_bytes.min(available - Deliver::OVERHEAD_BYTES as u64);
-                cursor.state = State::Reading(bytes_max);
-                self.outbox_bytes += bytes_max;
+                let reserved = bytes_max + Deliver::OVERHEAD_BYTES as u64;
+                cursor.state = State::Reading(reserved);
                 let want = ColdWant::Batches { from: cursor.position, bytes_max };
                 let key = key(self.topic, id);
                 actions.cold_reads.push(ColdRead { lane, key, generation: cursor.generation, want });
+                self.reserve(reserved);
                 continue;
             }
             let room = limits.frame_bytes.min(available.saturating_sub(Deliver::OVERHEAD_BYTES as u64));
