@@ -11,15 +11,17 @@ pub(crate) enum Class {
     ConnectionLoss,
     /// A connection breaks, and one end does not notice for long.
     HalfOpen,
-    /// Bytes stand still, in one direction or both.
+    /// Bytes of some clients, or of all, stand still in one direction or both.
     Stall,
     /// Bytes take long.
     SlowNetwork,
+    /// Packets are lost: what comes behind them on their stream waits until they were sent again.
+    PacketLoss,
     /// The broker's process is killed.
     Kill,
     /// The broker's machine loses power.
     PowerCut,
-    /// The power fails in the middle of a call of the disk.
+    /// The process dies, or the power fails, in the middle of a call of the disk.
     CrashInCall,
     /// As before, while the broker recovers.
     CrashInRecovery,
@@ -44,11 +46,12 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::ConnectionLoss,
         Self::HalfOpen,
         Self::Stall,
         Self::SlowNetwork,
+        Self::PacketLoss,
         Self::Kill,
         Self::PowerCut,
         Self::CrashInCall,
@@ -68,7 +71,9 @@ impl Class {
     const fn pause(self) -> u64 {
         match self {
             Self::ConnectionLoss | Self::HalfOpen | Self::SlowDisk | Self::DiskError => 3 * SECOND,
-            Self::Stall | Self::SlowNetwork | Self::ClockJump | Self::CrashInCall => 6 * SECOND,
+            Self::Stall | Self::SlowNetwork | Self::PacketLoss | Self::ClockJump | Self::CrashInCall => {
+                6 * SECOND
+            }
             Self::Kill | Self::PowerCut | Self::CrashInRecovery | Self::JournalError => 8 * SECOND,
             Self::Stop | Self::ClientPause | Self::ClientKill | Self::DiskFull | Self::BrokerPause => {
                 12 * SECOND
@@ -82,8 +87,6 @@ impl Class {
 pub(crate) struct Faults {
     random: Random,
     pub(crate) classes: Vec<Class>,
-    /// When everything is healed, and nothing goes wrong any more.
-    pub(crate) until: u64,
 }
 
 impl Faults {
@@ -91,14 +94,12 @@ impl Faults {
     pub(crate) fn draw(mut random: Random, without: &[Class]) -> Self {
         let mut classes: Vec<Class> = Class::ALL.into_iter().filter(|_| random.percent(50)).collect();
         classes.retain(|class| !without.contains(class));
-        let until = random.between(5, 40) * SECOND;
-        Self { random, classes, until }
+        Self { random, classes }
     }
 
-    /// When the next fault of a class strikes, if it still does.
-    pub(crate) fn next(&mut self, now: u64, class: Class) -> Option<u64> {
-        let time = now + self.random.between(50 * MS, 2 * class.pause());
-        (time < self.until && self.classes.contains(&class)).then_some(time)
+    /// When the next fault of a class strikes.
+    pub(crate) fn next(&mut self, now: u64, class: Class) -> u64 {
+        now + self.random.between(50 * MS, 2 * class.pause())
     }
 
     pub(crate) fn has(&self, class: Class) -> bool {

@@ -1,6 +1,8 @@
 //! The machines of broker and client in a simulated world: each seed is a world with its own faults, and always the same.
 //!
-//! `WEIR_SEED=n` runs one world, `WEIR_SEEDS=n` so many of each workload, `WEIR_WITHOUT=Kill,Stall` leaves faults out.
+//! `WEIR_SEEDS=n` runs so many worlds, `WEIR_SEED=n` one of a workload. Of a world, `WEIR_EVENTS=n` runs the beginning,
+//! `WEIR_STRIKES=n` ends the faults after so many events, `WEIR_RECORDS=n` lets so few records be sent, and
+//! `WEIR_WITHOUT=Kill,Stall` leaves classes of faults out. `WEIR_AS_FOUND=1` does not look for a shorter failure.
 
 #![expect(clippy::indexing_slicing, reason = "a panic in a test is a failure with a line number")]
 #![expect(clippy::print_stdout, reason = "a run says what it met, and how to see a failure again")]
@@ -9,15 +11,18 @@
 mod broker;
 mod client;
 mod coverage;
+mod extent;
 mod faults;
 mod network;
 mod run;
 mod scheduler;
+mod shorten;
 mod workload;
 mod world;
 
 use std::process::Command;
 
+use extent::Extent;
 use workload::ALL;
 
 #[test]
@@ -50,10 +55,23 @@ fn impatient() {
     run::run(&ALL[5]);
 }
 
+#[test]
+fn wide() {
+    run::run(&ALL[6]);
+}
+
+/// Worlds until one fails, or somebody ends the process: `cargo test … --test sim -- --ignored --nocapture without_end`.
+#[test]
+#[ignore = "it never ends by itself"]
+fn without_end() {
+    run::run_on();
+}
+
 /// The traces of some worlds.
 fn traces() -> String {
-    let worlds = (900..904).flat_map(|seed| ALL.iter().map(move |workload| (seed, workload)));
-    worlds.map(|(seed, workload)| format!("{:016x} ", run::world(seed, workload, &[]).trace)).collect()
+    let extent = Extent { events: 5000, ..Extent::from_environment() };
+    let worlds = (900..902).flat_map(|seed| ALL.iter().map(move |workload| (seed, workload)));
+    worlds.map(|(seed, workload)| format!("{:016x} ", run::world(seed, workload, &extent).trace)).collect()
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The network: reliable ordered streams, as QUIC gives them, over connections that stall, break, or break on one side only.
 //!
-//! Within a stream bytes keep their order, cut anywhere; between streams nothing is promised. What was on its way when a
-//! connection broke may arrive or not, as a prefix of each stream.
+//! Packets may be lost, doubled or overtake each other; of that, QUIC lets through that bytes come late: what was lost
+//! is sent again, and what lies behind it on its stream waits, while other streams go on. Within a stream bytes keep
+//! their order, cut anywhere; between streams nothing is promised. What was on its way when a connection broke may arrive
+//! or not, as a prefix of each stream.
 
 use std::collections::BTreeMap;
 
@@ -59,14 +61,17 @@ pub(crate) struct Network {
     next: u64,
     /// Longest ordinary delay.
     pub(crate) delay_max: u64,
-    /// Until when each direction stands still.
-    stalled_until: [u64; 2],
+    /// How many of a hundred pieces are lost, and sent again later.
+    pub(crate) loss_percent: u64,
+    /// Until when each direction of a client stands still.
+    stalled_until: BTreeMap<(usize, Direction), u64>,
 }
 
 impl Network {
     pub(crate) const fn new(random: Random) -> Self {
         let connections = BTreeMap::new();
-        Self { random, connections, next: 1, delay_max: 2 * MS, stalled_until: [0; 2] }
+        let stalled_until = BTreeMap::new();
+        Self { random, connections, next: 1, delay_max: 2 * MS, loss_percent: 0, stalled_until }
     }
 
     /// Makes a connection of a client.
@@ -89,21 +94,22 @@ impl Network {
         working.map(|(id, _)| *id).collect()
     }
 
-    /// Lets a direction stand still until a moment.
-    pub(crate) fn stall(&mut self, direction: Direction, until: u64) {
-        let stalled = &mut self.stalled_until[direction as usize];
+    /// Lets a direction of a client stand still until a moment.
+    pub(crate) fn stall(&mut self, of: (usize, Direction), until: u64) {
+        let stalled = self.stalled_until.entry(of).or_default();
         *stalled = until.max(*stalled);
     }
 
-    /// Whether some direction stands still.
-    pub(crate) fn is_stalled(&self, now: u64) -> bool {
-        self.stalled_until.iter().any(|until| *until > now)
+    /// Whether a direction of the client stands still.
+    pub(crate) fn is_stalled(&self, client: usize, now: u64) -> bool {
+        self.stalled_until.iter().any(|((of, _), until)| *of == client && *until > now)
     }
 
-    /// Nothing stands still any more, and nothing is slow.
+    /// Nothing stands still any more, nothing is slow, nothing is lost.
     pub(crate) fn heal(&mut self) {
-        self.stalled_until = [0; 2];
+        self.stalled_until.clear();
         self.delay_max = 2 * MS;
+        self.loss_percent = 0;
     }
 
     /// Sends something on a stream, cut into up to three pieces.
@@ -114,10 +120,10 @@ impl Network {
         arrival: Arrival,
     ) -> Vec<Transit> {
         let mut transits = Vec::new();
-        let stalled = self.stalled_until[direction as usize];
         let Some(connection) = self.connections.get_mut(&id).filter(|connection| !connection.broken) else {
             return transits;
         };
+        let stalled = self.stalled_until.get(&(connection.client, direction)).copied().unwrap_or(0);
         let (stream, mut rest) = match &arrival {
             Arrival::Bytes(stream, bytes) => (*stream, bytes.clone()),
             Arrival::End(stream) => (*stream, Bytes::new()),
@@ -126,7 +132,9 @@ impl Network {
         let mut last = connection.last.get(&(stream, direction)).copied().unwrap_or(0);
         let mut moment = |random: &mut Random| {
             let delay = if random.percent(90) { self.delay_max / 10 } else { self.delay_max };
-            last = last.max(now.max(stalled) + random.between(50, delay.max(51)));
+            let again =
+                if random.percent(self.loss_percent) { random.between(50 * MS, 2 * SECOND) } else { 0 };
+            last = last.max(now.max(stalled) + again + random.between(50, delay.max(51)));
             last
         };
         while rest.len() > 1 && self.random.percent(15) && transits.len() < 2 {

@@ -28,25 +28,29 @@ pub(crate) struct Workload {
 pub(crate) struct Plan {
     pub(crate) sizes: Sizes,
     pub(crate) topic: TopicSettings,
+    /// Longest record.
+    pub(crate) record_bytes: u64,
     pub(crate) clients: Vec<Work>,
 }
 
 /// All workloads.
-pub(crate) const ALL: [Workload; 6] = [
+pub(crate) const ALL: [Workload; 7] = [
     Workload { name: "steady", draw: steady },
     Workload { name: "written", draw: written },
     Workload { name: "backlog", draw: backlog },
     Workload { name: "retention", draw: retention },
     Workload { name: "crowd", draw: crowd },
     Workload { name: "impatient", draw: impatient },
+    Workload { name: "wide", draw: wide },
 ];
 
-const fn topic(partitions: u32) -> TopicSettings {
+/// Settings of a topic.
+pub(crate) const fn topic(partitions: u32) -> TopicSettings {
     TopicSettings {
         partitions,
         retention_age_us: None,
         retention_bytes: None,
-        batch_bytes_max: 8 << 10,
+        batch_bytes_max: BATCH_BYTES_MAX,
         explicit_partitions: false,
     }
 }
@@ -74,7 +78,7 @@ fn sizes(random: &mut Random) -> Sizes {
             window_bytes_min: 9 << 10,
             window_bytes_max: 36 << 10,
         },
-        topics: TopicLimits { topics_max: 10, partitions_max: 100, batch_bytes_max: 8 << 10 },
+        topics: TopicLimits { topics_max: 10, partitions_max: 100, batch_bytes_max: BATCH_BYTES_MAX },
         delivery: DeliveryLimits {
             frame_bytes: 16 << 10,
             cold_bytes: 16 << 10,
@@ -86,7 +90,7 @@ fn sizes(random: &mut Random) -> Sizes {
     let small = |random: &mut Random, most| u32::try_from(random.between(1, most)).unwrap_or(1);
     let server = ServerLimits {
         frame_bytes_max: 24 << 10,
-        batch_bytes_max: 8 << 10,
+        batch_bytes_max: BATCH_BYTES_MAX,
         record_bytes_max: 4 << 10,
         unacked_batches_max: small(random, 8),
         lanes_max: small(random, 4),
@@ -96,14 +100,16 @@ fn sizes(random: &mut Random) -> Sizes {
     Sizes { open: OpenOptions { journal, segments }, node, server, flush_bytes }
 }
 
-/// Longest record of every workload.
-pub(crate) const RECORD_BYTES: u64 = 600;
+/// Longest batch.
+const BATCH_BYTES_MAX: u32 = 8 << 10;
+
+/// Longest record where nothing else is said.
+const RECORD_BYTES: u64 = 600;
 
 const PUBLISH: PublishPlan = PublishPlan {
-    records: 500,
     burst: 20,
     pause: SECOND,
-    record_bytes: RECORD_BYTES,
+    batch_bytes: 2 << 10,
     durability: Durability::Durable,
     window: (64 << 10, 1000),
     timeout: Duration::from_secs(120),
@@ -111,7 +117,7 @@ const PUBLISH: PublishPlan = PublishPlan {
 };
 
 const READ: ReadPlan =
-    ReadPlan { pause: 100 * MS, window_bytes: 64 << 10, record_bytes: RECORD_BYTES, seeks: 0 };
+    ReadPlan { pause: 100 * MS, window_bytes: 64 << 10, frame_bytes_max: 24 << 10, seeks: 0 };
 
 /// Two producers and two readers at an easy pace.
 fn steady(random: &mut Random) -> Plan {
@@ -119,7 +125,7 @@ fn steady(random: &mut Random) -> Plan {
     let publish = Work::Publish(PublishPlan { linger, ..PUBLISH });
     let restless = ReadPlan { seeks: 5, ..READ };
     let clients = vec![publish.clone(), publish, Work::Read(restless), Work::Read(READ)];
-    Plan { sizes: sizes(random), topic: topic(3), clients }
+    Plan { sizes: sizes(random), topic: topic(3), record_bytes: RECORD_BYTES, clients }
 }
 
 /// Answers of both levels beside each other.
@@ -127,20 +133,20 @@ fn written(random: &mut Random) -> Plan {
     let written = PublishPlan { durability: Durability::Written, pause: 500 * MS, ..PUBLISH };
     let clients =
         vec![Work::Publish(written), Work::Publish(written), Work::Publish(PUBLISH), Work::Read(READ)];
-    Plan { sizes: sizes(random), topic: topic(2), clients }
+    Plan { sizes: sizes(random), topic: topic(2), record_bytes: RECORD_BYTES, clients }
 }
 
 /// Producers as fast as they may be, and readers that cannot follow.
 fn backlog(random: &mut Random) -> Plan {
-    let fast = PublishPlan { records: 1000, burst: 100, pause: 200 * MS, ..PUBLISH };
+    let fast = PublishPlan { burst: 100, pause: 200 * MS, ..PUBLISH };
     let slow = ReadPlan { pause: 2 * SECOND, window_bytes: 24 << 10, seeks: 5, ..READ };
     let clients = vec![Work::Publish(fast), Work::Publish(fast), Work::Read(slow), Work::Read(READ)];
-    Plan { sizes: sizes(random), topic: topic(2), clients }
+    Plan { sizes: sizes(random), topic: topic(2), record_bytes: RECORD_BYTES, clients }
 }
 
 /// Retention overtakes readers.
 fn retention(random: &mut Random) -> Plan {
-    let fast = PublishPlan { records: 800, burst: 60, pause: SECOND, ..PUBLISH };
+    let fast = PublishPlan { burst: 60, pause: SECOND, ..PUBLISH };
     let slow = ReadPlan { pause: 10 * SECOND, window_bytes: 24 << 10, seeks: 2, ..READ };
     let clients = vec![Work::Publish(fast), Work::Read(slow), Work::Read(READ), Work::Topics];
     let age = random.percent(50).then_some(10 * SECOND);
@@ -149,15 +155,15 @@ fn retention(random: &mut Random) -> Plan {
         retention_bytes: Some(random.between(8 << 10, 64 << 10)),
         ..topic(2)
     };
-    Plan { sizes: sizes(random), topic: kept, clients }
+    Plan { sizes: sizes(random), topic: kept, record_bytes: RECORD_BYTES, clients }
 }
 
 /// Many clients on many partitions, and topics that come and go.
 fn crowd(random: &mut Random) -> Plan {
-    let publish = Work::Publish(PublishPlan { records: 250, burst: 40, pause: 2 * SECOND, ..PUBLISH });
+    let publish = Work::Publish(PublishPlan { burst: 40, pause: 2 * SECOND, ..PUBLISH });
     let mut clients = vec![publish; 6];
     clients.extend([Work::Read(READ), Work::Read(READ), Work::Topics]);
-    Plan { sizes: sizes(random), topic: topic(8), clients }
+    Plan { sizes: sizes(random), topic: topic(8), record_bytes: RECORD_BYTES, clients }
 }
 
 /// Small windows, short time-outs, and senders that give up waiting.
@@ -172,5 +178,20 @@ fn impatient(random: &mut Random) -> Plan {
     let linger = PublishPlan { linger: Duration::from_millis(50), ..publish };
     let clients =
         vec![Work::Publish(publish), Work::Publish(publish), Work::Publish(linger), Work::Read(READ)];
-    Plan { sizes: sizes(random), topic: topic(2), clients }
+    Plan { sizes: sizes(random), topic: topic(2), record_bytes: RECORD_BYTES, clients }
+}
+
+/// Many partitions on a lane, batches of every length up to the longest, and readers' windows that hold little more.
+fn wide(random: &mut Random) -> Plan {
+    let mut sizes = sizes(random);
+    sizes.server.lanes_max = 1;
+    // A frame holds the longest batch, what the broker adds to it, and no more.
+    let frame_bytes_max = u64::from(BATCH_BYTES_MAX) + 256;
+    sizes.node.delivery.frame_bytes = u64::from(BATCH_BYTES_MAX);
+    sizes.node.delivery.cold_bytes = u64::from(BATCH_BYTES_MAX);
+    let publish =
+        PublishPlan { burst: random.between(1, 12), batch_bytes: 8 << 10, pause: SECOND, ..PUBLISH };
+    let read = ReadPlan { window_bytes: random.between(8 << 10, 24 << 10), frame_bytes_max, ..READ };
+    let clients = vec![Work::Publish(publish), Work::Publish(publish), Work::Read(read), Work::Read(read)];
+    Plan { sizes, topic: topic(16), record_bytes: 3 << 10, clients }
 }

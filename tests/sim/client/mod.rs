@@ -1,6 +1,7 @@
 //! A client's process: the machines of the real client, driven as its tasks drive them.
 
 mod hearing;
+mod pauses;
 mod payload;
 mod publishing;
 mod reading;
@@ -23,7 +24,7 @@ use weir_protocol::units::{Timestamp, TopicId};
 
 use crate::coverage::Coverage;
 use crate::network::Arrival;
-use crate::scheduler::{MS, SECOND};
+use crate::scheduler::SECOND;
 use payload::payload;
 pub(crate) use payload::value_of;
 pub(crate) use publishing::PublishPlan;
@@ -33,9 +34,6 @@ use topics::Topics;
 
 /// A broker that has not greeted by then is given up.
 const GREETING_WITHIN: u64 = 5 * SECOND;
-
-/// A lane that failed alone is opened again after so long, as in the real client.
-const REOPEN_PAUSE: u64 = 200 * MS;
 
 /// What a client does.
 #[derive(Clone, Debug)]
@@ -56,10 +54,14 @@ pub(crate) struct Context<'a> {
     pub(crate) healed_at: u64,
     pub(crate) topic: TopicId,
     pub(crate) partitions: u32,
+    /// Longest record.
+    pub(crate) record_bytes: u64,
     pub(crate) history: &'a mut Vec<Event>,
     pub(crate) coverage: &'a mut Coverage,
     /// Numbers that are never used twice: values, and names of clients and readers.
     pub(crate) next_number: &'a mut u64,
+    /// Records that producers may still send, all of them together.
+    pub(crate) records_left: &'a mut u64,
     pub(crate) outputs: Vec<Output>,
     /// Something that must not happen.
     pub(crate) defect: Option<String>,
@@ -179,11 +181,7 @@ impl Client {
             App::Read(app) => app.end(context),
             App::Topics(_) => {}
         }
-        let left = match &self.app {
-            App::Publish(app) => Work::Publish(app.plan_left()),
-            App::Read(_) | App::Topics(_) => self.work.clone(),
-        };
-        *self = Self::new(left, random, context);
+        *self = Self::new(self.work.clone(), random, context);
     }
 
     /// A connection was made, or not.

@@ -21,24 +21,23 @@ use weir_protocol::message::{
 };
 use weir_protocol::units::{Durability, PartitionId};
 
-use super::{Ask, Context, Peer, REOPEN_PAUSE, level_of, micros, payload, value_of};
+use super::pauses::Pauses;
+use super::{Ask, Context, Peer, level_of, micros, payload, value_of};
 use crate::coverage::Situation;
 use crate::scheduler::SECOND;
 
-/// By then everything that was sent has its result, once nothing goes wrong any more.
-const HEALTHY_AFTER: u64 = 60 * SECOND;
+/// By then everything that was sent has its result, once nothing goes wrong any more: a pause lasts up to a minute.
+const HEALTHY_AFTER: u64 = 100 * SECOND;
 
 /// What a producer's application does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PublishPlan {
-    /// Records to be sent.
-    pub(crate) records: u64,
     /// Most records at a time.
     pub(crate) burst: u64,
     /// Longest pause between two bursts.
     pub(crate) pause: u64,
-    /// Longest record.
-    pub(crate) record_bytes: u64,
+    /// A batch of so many bytes goes out at once.
+    pub(crate) batch_bytes: usize,
     /// How safe answers are to be.
     pub(crate) durability: Durability,
     /// Bytes and messages without a result.
@@ -73,8 +72,10 @@ pub(crate) struct Publishing {
     /// Lanes that were told that they have something to do.
     woken: BTreeSet<LaneId>,
     /// Lanes that wait before they are opened again.
-    pausing: BTreeMap<LaneId, u64>,
+    pauses: Pauses,
     next_burst: u64,
+    /// Nothing new is sent any more.
+    calm: bool,
     /// A record that waits for room: its place in the queue, and what it counts for.
     waiting: Option<(Ticket, u64)>,
 }
@@ -90,8 +91,9 @@ impl Publishing {
             asked: false,
             streams: BTreeMap::new(),
             woken: BTreeSet::new(),
-            pausing: BTreeMap::new(),
+            pauses: Pauses::default(),
             next_burst: 0,
+            calm: false,
             waiting: None,
         }
     }
@@ -100,7 +102,7 @@ impl Publishing {
         ProducerOptions {
             topic: context.topic,
             partitions: context.partitions,
-            batch_bytes: 2 << 10,
+            batch_bytes: self.plan.batch_bytes,
             batch_bytes_max: 8 << 10,
             batch_records: 16,
             linger: self.plan.linger,
@@ -141,7 +143,7 @@ impl Publishing {
             let unacked = usize::try_from(limits.unacked_batches_max).unwrap_or(1);
             machine.connected(limits.lanes_max.clamp(1, 64), unacked.max(1));
         }
-        self.pausing.clear();
+        self.pauses.clear();
     }
 
     /// The connection is gone.
@@ -153,7 +155,7 @@ impl Publishing {
     /// A lane's stream has ended while the connection lasts.
     pub(super) fn lane_ended(&mut self, lane: u32, context: &mut Context<'_>) {
         self.lose(LaneId(lane), context);
-        self.pausing.insert(LaneId(lane), context.now + REOPEN_PAUSE);
+        self.pauses.begin(lane, context.now);
     }
 
     fn lose(&mut self, lane: LaneId, context: &mut Context<'_>) {
@@ -179,15 +181,11 @@ impl Publishing {
                 context.coverage.saw(Situation::ClientRestart);
             }
         }
-        self.complete(done, context);
-    }
-
-    pub(super) const fn plan_left(&self) -> PublishPlan {
-        self.plan
+        complete(done, context);
     }
 
     pub(super) const fn calm(&mut self) {
-        self.plan.records = 0;
+        self.calm = true;
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -231,50 +229,8 @@ impl Publishing {
             }
             other => return Err(format!("{other:?} on a publishing lane")),
         }
-        self.complete(done, context);
+        complete(done, context);
         Ok(())
-    }
-
-    fn complete(&self, done: Vec<Completion<()>>, context: &mut Context<'_>) {
-        for completion in done {
-            match completion.outcome {
-                Outcome::Stored(entry, batch) => {
-                    if entry.duplicate {
-                        context.coverage.saw(Situation::Duplicate);
-                    }
-                    if entry.durability == Durability::Written {
-                        context.coverage.saw(Situation::WrittenAnswer);
-                    }
-                    let (level, duplicate) = (level_of(entry.durability), entry.duplicate);
-                    for (offset, value) in (entry.base_offset.get()..).zip(self.values(&batch)) {
-                        context.history.push(Event::Stored { value, offset, level, duplicate });
-                    }
-                }
-                Outcome::Failed(failed) => {
-                    if failed.why == Why::TimedOut {
-                        context.coverage.saw(Situation::TimedOut);
-                        if context.now > context.healed_at.saturating_add(HEALTHY_AFTER) {
-                            context
-                                .defect(|| "a batch timed out long after everything was healed".to_owned());
-                        }
-                    }
-                    for value in self.values(&failed.batch) {
-                        let event = if failed.maybe_stored {
-                            Event::InDoubt { value }
-                        } else {
-                            Event::Failed { value }
-                        };
-                        context.history.push(event);
-                    }
-                }
-            }
-        }
-    }
-
-    fn values(&self, batch: &ProducerBatch) -> Vec<u64> {
-        let records = batch.records().expect("the producer made the batch");
-        let value = |bytes: &[u8]| value_of(bytes, self.plan.record_bytes);
-        records.filter_map(|record| value(&record.ok()?.value?)).collect()
     }
 
     /// Does what can be done now.
@@ -294,7 +250,7 @@ impl Publishing {
         }
         let Some(machine) = &mut self.machine else { return };
         machine.tick(now, &mut done);
-        self.complete(done, context);
+        complete(done, context);
         self.enqueue(context);
         if let Some(machine) = &mut self.machine {
             self.woken.extend(machine.wakes());
@@ -331,9 +287,11 @@ impl Publishing {
                 return;
             }
         }
-        if self.plan.records > 0 && context.now >= self.next_burst {
-            let burst = self.random.between(1, self.plan.burst).min(self.plan.records);
-            self.plan.records -= burst;
+        if self.calm || *context.records_left == 0 {
+            return;
+        }
+        if context.now >= self.next_burst {
+            let burst = self.random.between(1, self.plan.burst);
             self.next_burst = context.now + self.random.between(1, self.plan.pause);
             for _ in 0..burst {
                 if !self.reserve(context) {
@@ -344,14 +302,16 @@ impl Publishing {
                 machine.flush();
             }
         }
-        if self.plan.records > 0 {
-            context.wake(self.next_burst);
-        }
+        context.wake(self.next_burst);
     }
 
     /// Takes room for a record and sends it, or queues for room.
     fn reserve(&mut self, context: &mut Context<'_>) -> bool {
-        let bytes = usize::try_from(self.plan.record_bytes).unwrap_or(usize::MAX);
+        if *context.records_left == 0 {
+            return false;
+        }
+        *context.records_left -= 1;
+        let bytes = usize::try_from(context.record_bytes).unwrap_or(usize::MAX);
         let Some(machine) = &mut self.machine else { return false };
         let cost = machine.window.cost(bytes);
         if machine.window.try_reserve(cost) {
@@ -365,7 +325,7 @@ impl Publishing {
 
     fn push(&mut self, cost: u64, context: &mut Context<'_>) {
         let value = context.number();
-        let bytes = payload(value, self.plan.record_bytes);
+        let bytes = payload(value, context.record_bytes);
         let record = RecordInput { value: Some(&bytes), ..RecordInput::default() };
         let routing = match self.random.below(3) {
             0 => Routing::Any,
@@ -392,4 +352,43 @@ impl Publishing {
             }
         }
     }
+}
+
+/// Batches have their results.
+fn complete(done: Vec<Completion<()>>, context: &mut Context<'_>) {
+    for completion in done {
+        match completion.outcome {
+            Outcome::Stored(entry, batch) => {
+                if entry.duplicate {
+                    context.coverage.saw(Situation::Duplicate);
+                }
+                if entry.durability == Durability::Written {
+                    context.coverage.saw(Situation::WrittenAnswer);
+                }
+                let (level, duplicate) = (level_of(entry.durability), entry.duplicate);
+                let values = values(&batch, context.record_bytes);
+                for (offset, value) in (entry.base_offset.get()..).zip(values) {
+                    context.history.push(Event::Stored { value, offset, level, duplicate });
+                }
+            }
+            Outcome::Failed(failed) => {
+                if failed.why == Why::TimedOut {
+                    context.coverage.saw(Situation::TimedOut);
+                    if context.now > context.healed_at.saturating_add(HEALTHY_AFTER) {
+                        context.defect(|| "a batch timed out long after everything was healed".to_owned());
+                    }
+                }
+                for value in values(&failed.batch, context.record_bytes) {
+                    let event =
+                        if failed.maybe_stored { Event::InDoubt { value } } else { Event::Failed { value } };
+                    context.history.push(event);
+                }
+            }
+        }
+    }
+}
+
+fn values(batch: &ProducerBatch, record_bytes: u64) -> Vec<u64> {
+    let records = batch.records().expect("the producer made the batch");
+    records.filter_map(|record| value_of(&record.ok()?.value?, record_bytes)).collect()
 }

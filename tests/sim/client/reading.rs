@@ -16,7 +16,8 @@ use weir_protocol::message::{
 };
 use weir_protocol::units::{Offset, PartitionId};
 
-use super::{Context, Output, Peer, REOPEN_PAUSE, value_of};
+use super::pauses::Pauses;
+use super::{Context, Output, Peer, value_of};
 use crate::coverage::Situation;
 use crate::network::Arrival;
 use crate::scheduler::{MS, SECOND};
@@ -31,8 +32,8 @@ pub(crate) struct ReadPlan {
     pub(crate) pause: u64,
     /// Bytes that may wait for it.
     pub(crate) window_bytes: u64,
-    /// Longest record.
-    pub(crate) record_bytes: u64,
+    /// Longest frame that it takes.
+    pub(crate) frame_bytes_max: u64,
     /// How many times of a hundred it moves to another offset before it takes a frame.
     pub(crate) seeks: u64,
 }
@@ -45,7 +46,7 @@ pub(crate) struct Reading {
     name: u32,
     machine: Consumer,
     streams: BTreeMap<LaneId, (StreamId, u64)>,
-    pausing: BTreeMap<LaneId, u64>,
+    pauses: Pauses,
     /// What each lane may be sent, and was sent.
     credit: BTreeMap<u64, (u64, u64)>,
     /// Partitions whose start is known.
@@ -70,7 +71,7 @@ impl Reading {
             topic: context.topic,
             partitions,
             window_bytes: plan.window_bytes,
-            frame_bytes_max: 24 << 10,
+            frame_bytes_max: plan.frame_bytes_max,
             to_end: false,
         };
         Self {
@@ -79,7 +80,7 @@ impl Reading {
             name: u32::try_from(context.number()).unwrap_or(u32::MAX),
             machine: Consumer::new(options),
             streams: BTreeMap::new(),
-            pausing: BTreeMap::new(),
+            pauses: Pauses::default(),
             credit: BTreeMap::new(),
             started: BTreeSet::new(),
             open: None,
@@ -91,7 +92,7 @@ impl Reading {
     /// The broker has greeted.
     pub(super) fn connected(&mut self, limits: &ServerLimits) {
         self.machine.connected(limits.lanes_max.clamp(1, 64));
-        self.pausing.clear();
+        self.pauses.clear();
     }
 
     /// The connection is gone.
@@ -104,7 +105,7 @@ impl Reading {
     pub(super) fn lane_ended(&mut self, lane: u32, context: &Context<'_>) {
         self.streams.remove(&LaneId(lane));
         self.machine.lane_lost(LaneId(lane));
-        self.pausing.insert(LaneId(lane), context.now + REOPEN_PAUSE);
+        self.pauses.begin(lane, context.now);
     }
 
     /// The process ends.
@@ -136,6 +137,9 @@ impl Reading {
                 let deliver = Deliver::from_frame(frame).map_err(bad)?;
                 let bytes = (Deliver::OVERHEAD_BYTES + deliver.batches.len()) as u64;
                 context.history.push(Event::Spent { lane: credit, bytes });
+                if bytes > self.plan.frame_bytes_max {
+                    return Err(format!("a frame of {bytes} bytes"));
+                }
                 let (limit, spent) = self.credit.entry(credit).or_default();
                 *spent += bytes;
                 if limit.saturating_sub(*spent) < 4 << 10 {
@@ -192,9 +196,7 @@ impl Reading {
 
     /// Opens a lane's stream if it is needed, and says on it what the machine wants.
     fn carry(&mut self, lane: LaneId, peer: &mut Peer, context: &mut Context<'_>) {
-        let pausing = self.pausing.get(&lane).copied().filter(|until| *until > context.now);
-        if let Some(until) = pausing {
-            context.wake(until);
+        if self.pauses.hold(lane.0, context) {
             return;
         }
         let is_needed = self.machine.is_lane_needed(lane);
@@ -297,7 +299,7 @@ impl Reading {
                 for (offset, record) in (stored.base_offset().get()..).zip(records.flatten()) {
                     if (from..until).contains(&Offset::new(offset)) {
                         let bytes = record.value.unwrap_or_default();
-                        let value = value_of(&bytes, self.plan.record_bytes);
+                        let value = value_of(&bytes, context.record_bytes);
                         context.history.push(Event::Delivered {
                             reader: self.name,
                             partition,

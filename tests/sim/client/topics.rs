@@ -13,6 +13,7 @@ use weir_protocol::{ErrorClass, ErrorCode};
 
 use super::{Ask, Context};
 use crate::scheduler::SECOND;
+use crate::workload::topic;
 
 /// Requests about a few topics, one at a time.
 #[derive(Debug)]
@@ -21,17 +22,6 @@ pub(crate) struct Topics {
     next_at: u64,
     waiting: bool,
     calm: bool,
-}
-
-/// Settings of a topic.
-pub(crate) const fn settings(partitions: u32) -> TopicSettings {
-    TopicSettings {
-        partitions,
-        retention_age_us: None,
-        retention_bytes: None,
-        batch_bytes_max: 8 << 10,
-        explicit_partitions: false,
-    }
 }
 
 impl Topics {
@@ -75,10 +65,10 @@ impl Topics {
         let name = format!("side-{}", self.random.below(4));
         let kind = self.random.below(5);
         let frame = move |request| match kind {
-            0 => CreateTopic { request, name, settings: settings(2) }.to_frame(),
+            0 => CreateTopic { request, name, settings: topic(2) }.to_frame(),
             1 => DeleteTopic { request, name }.to_frame(),
             2 => {
-                let settings = TopicSettings { retention_bytes: Some(1 << 20), ..settings(2) };
+                let settings = TopicSettings { retention_bytes: Some(1 << 20), ..topic(2) };
                 AlterTopic { request, name, settings }.to_frame()
             }
             3 => DescribeTopic { request, name, first_partition: PartitionId::ZERO }.to_frame(),

@@ -17,9 +17,11 @@ impl World {
             healed_at: self.healed_at,
             topic: self.topic,
             partitions: self.partitions,
+            record_bytes: self.plan.record_bytes,
             history: &mut self.history,
             coverage: &mut self.coverage,
             next_number: &mut self.next_number,
+            records_left: &mut self.records_left,
             outputs: Vec::new(),
             defect: None,
             wake_at: u64::MAX,
@@ -63,7 +65,7 @@ impl World {
             }
             Output::Connect => {
                 let is_up = self.broker.process.is_some() && self.broker_paused <= now;
-                if !is_up || self.network.is_stalled(now) {
+                if !is_up || self.network.is_stalled(client, now) {
                     let wait = self.random.between(10 * MS, 3 * SECOND);
                     self.scheduler.after(wait, Event::Connected(client, None));
                     return;

@@ -7,11 +7,10 @@ use weir_protocol::batch::StoredBatch;
 use weir_protocol::units::{Offset, PartitionId, PartitionKey};
 
 use super::{Defect, Event, World};
-use crate::broker::{Process, StartFailure};
+use crate::broker::{Process, StartFailure, Trouble};
 use crate::client::value_of;
 use crate::faults::Class;
 use crate::scheduler::SECOND;
-use crate::workload::RECORD_BYTES;
 
 /// What is healed has this long, in virtual time.
 const PATIENCE: u64 = 600 * SECOND;
@@ -23,8 +22,7 @@ impl World {
         self.network.heal();
         self.broker.disk.mend();
         self.mend_disk();
-        self.broker_paused = 0;
-        self.paused.iter_mut().for_each(|paused| *paused = 0);
+        // Who stands still goes on by itself: what waits for it must not be overtaken.
         self.clients.iter_mut().for_each(crate::client::Client::calm);
         let deadline = self.scheduler.now() + PATIENCE;
         self.scheduler.after(SECOND, Event::Starts);
@@ -135,7 +133,7 @@ impl World {
                     for (offset, record) in (stored.base_offset().get()..).zip(records) {
                         let value = record.map_err(|error| error.to_string())?.value.unwrap_or_default();
                         if Offset::new(offset) >= next {
-                            values.push(value_of(&value, RECORD_BYTES));
+                            values.push(value_of(&value, self.plan.record_bytes));
                             next = Offset::new(offset + 1);
                         }
                     }
@@ -148,19 +146,16 @@ impl World {
 
     /// The broker was told to stop, and its clients had their time.
     pub(super) fn close(&mut self, life: u32) -> Result<(), Defect> {
-        if self.broker.life != life || self.broker.process.is_none() {
+        if self.broker.life != life {
             return Ok(());
         }
         let at = (self.scheduler.now(), self.wall());
-        if let Some(process) = self.broker.process.take() {
-            match process.close(at.0, at.1, &mut self.coverage) {
-                Ok(true) => {}
-                Ok(false) | Err(crate::broker::Trouble::Disk) => self.history.push(Seen::CacheLost),
-                Err(crate::broker::Trouble::Defect(what)) => return Err(what),
-            }
+        let Some(process) = self.broker.process.take() else { return Ok(()) };
+        match process.close(at.0, at.1, &mut self.coverage) {
+            Ok(true) => self.die(false),
+            Ok(false) | Err(Trouble::Disk) => self.disk_failed(),
+            Err(Trouble::Defect(what)) => return Err(what),
         }
-        let power = self.broker.disk.is_halted();
-        self.die(power);
         Ok(())
     }
 }

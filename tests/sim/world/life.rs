@@ -19,14 +19,25 @@ impl World {
             Ok(()) => Ok(()),
             Err(StartFailure::Refused(why)) => Err(format!("the broker refuses its own data: {why}")),
             Err(StartFailure::Disk) => {
-                let is_halted = self.broker.disk.is_halted();
-                if is_halted {
+                if self.broker.disk.is_halted() {
                     self.coverage.saw(Situation::CrashInRecovery);
                 }
-                self.history.push(Seen::CacheLost);
-                self.die(is_halted);
+                self.disk_failed();
                 Ok(())
             }
+        }
+    }
+
+    /// A call of the disk failed, and the process ends. One in which everything stood still was cut short by the death of the
+    /// process or of the machine.
+    pub(super) fn disk_failed(&mut self) {
+        if self.broker.disk.is_halted() {
+            let power = self.random.percent(60);
+            self.die(power);
+        } else {
+            // A sync that failed takes with it what was only written.
+            self.history.push(Seen::CacheLost);
+            self.die(false);
         }
     }
 

@@ -18,6 +18,7 @@ use weir_protocol::units::{Timestamp, TopicId};
 use crate::broker::{Broker, Effect, Part, Trouble};
 use crate::client::Client;
 use crate::coverage::{Coverage, Situation};
+use crate::extent::Extent;
 use crate::faults::{Class, Faults};
 use crate::network::{Arrival, Direction, Network, Transit};
 use crate::scheduler::{MS, SECOND, Scheduler};
@@ -57,6 +58,8 @@ enum Event {
 pub(crate) struct Report {
     /// Events that happened.
     pub(crate) events: u64,
+    /// Records that producers sent.
+    pub(crate) records: u64,
     /// A number that stands for all of them in their order.
     pub(crate) trace: u64,
     pub(crate) coverage: Coverage,
@@ -64,10 +67,12 @@ pub(crate) struct Report {
     /// The invariant that was broken, how, and after which event.
     pub(crate) failure: Option<(String, String, u64)>,
     pub(crate) history: Vec<Seen>,
+    /// A line for each event, if they were to be written down.
+    pub(crate) steps: Vec<String>,
 }
 
 /// A defect that was seen while the world ran.
-type Defect = String;
+pub(crate) type Defect = String;
 
 pub(crate) struct World {
     scheduler: Scheduler<Event>,
@@ -90,17 +95,22 @@ pub(crate) struct World {
     topic: TopicId,
     partitions: u32,
     next_number: u64,
+    plan: Plan,
+    extent: Extent,
+    /// Records that producers may still send.
+    records_left: u64,
     events: u64,
     trace: Trace,
+    steps: Vec<String>,
 }
 
 impl World {
-    /// Runs the world of a seed, without some classes of faults.
-    pub(crate) fn run(seed: u64, workload: &Workload, without: &[Class]) -> Report {
+    /// The world of a seed, before anything has happened.
+    pub(crate) fn new(seed: u64, workload: &Workload, extent: &Extent) -> Self {
         let mut random = Random::new(seed);
         let plan = (workload.draw)(&mut random.fork());
-        let faults = Faults::draw(random.fork(), without);
-        let mut world = Self {
+        let faults = Faults::draw(random.fork(), &extent.without);
+        Self {
             scheduler: Scheduler::new(),
             network: Network::new(random.fork()),
             broker: Broker::new(plan.sizes, random.fork()),
@@ -116,50 +126,57 @@ impl World {
             topic: TopicId::default(),
             partitions: plan.topic.partitions,
             next_number: 0,
+            plan,
+            extent: extent.clone(),
+            records_left: extent.records,
             events: 0,
             trace: Trace::default(),
+            steps: Vec::new(),
             random,
-        };
-        let outcome = world.live(&plan);
-        world.report(outcome)
+        }
     }
 
-    fn live(&mut self, plan: &Plan) -> Result<(), Defect> {
-        self.begin(plan)?;
+    /// All that happens in the world, to its end.
+    pub(crate) fn live(&mut self) -> Result<(), Defect> {
+        self.begin()?;
         for class in self.faults.classes.clone() {
             self.plan_fault(class);
         }
-        while let Some(event) = self.scheduler.next(self.faults.until) {
+        while self.events < self.extent.events
+            && let Some(event) = self.scheduler.next(u64::MAX)
+        {
             self.happen(event)?;
         }
-        // What was put off until now comes before anything new.
-        self.scheduler.skip_to(self.faults.until);
         self.settle()
     }
 
-    fn report(mut self, outcome: Result<(), Defect>) -> Report {
+    /// What came of it; `Err` with what it said if it panicked.
+    pub(crate) fn report(mut self, lived: Result<Result<(), Defect>, String>) -> Report {
         self.trace.note(&[self.history.len() as u64]);
-        let failure = match outcome {
-            Err(defect) => Some(("nothing happens that must not".to_owned(), defect)),
-            Ok(()) => {
+        let failure = match lived {
+            Err(panic) => Some(("nothing panics".to_owned(), panic)),
+            Ok(Err(defect)) => Some(("nothing happens that must not".to_owned(), defect)),
+            Ok(Ok(())) => {
                 let broken = harness::check::check(&self.history).into_iter().next();
                 broken.map(|(invariant, finding)| (invariant.to_owned(), finding.to_string()))
             }
         };
         Report {
             events: self.events,
+            records: self.extent.records - self.records_left,
             trace: self.trace.value(),
             coverage: self.coverage,
             classes: self.faults.classes,
             failure: failure.map(|(invariant, finding)| (invariant, finding, self.events)),
             history: self.history,
+            steps: self.steps,
         }
     }
 
     /// A broker with a topic, and clients that begin.
-    fn begin(&mut self, plan: &Plan) -> Result<(), Defect> {
+    fn begin(&mut self) -> Result<(), Defect> {
         self.start()?;
-        let create = CreateTopic { request: 1, name: "main".to_owned(), settings: plan.topic };
+        let create = CreateTopic { request: 1, name: "main".to_owned(), settings: self.plan.topic };
         if let Some(process) = &mut self.broker.process {
             process.request(Request::Create(create));
         }
@@ -168,9 +185,8 @@ impl World {
             let event = self.scheduler.next(SECOND).ok_or("the topic is not made")?;
             self.happen(event)?;
         }
-        for (number, work) in plan.clients.iter().enumerate() {
+        for (number, work) in self.plan.clients.clone().into_iter().enumerate() {
             let random = self.random.fork();
-            let work = work.clone();
             let client = self.with_context(number, |_, context| Client::new(work, random, context));
             self.clients.extend(client);
             self.scheduler.after(self.random.below(SECOND), Event::Wakes(number));
@@ -192,6 +208,9 @@ impl World {
         }
         self.events += 1;
         self.trace.event(now, &event);
+        if self.extent.traced {
+            self.steps.push(trace::line(self.events, now, &event));
+        }
         match event {
             Event::Arrives(Transit { connection, direction, arrival, .. }) => {
                 self.arrives(connection, direction, arrival)?;
@@ -219,14 +238,16 @@ impl World {
                 self.client(client, |_, _| {})?;
             }
             Event::Strikes(class) => {
-                self.strike(class)?;
-                self.plan_fault(class);
+                if self.events <= self.extent.strikes && self.healed_at == u64::MAX {
+                    self.strike(class)?;
+                    self.plan_fault(class);
+                }
             }
             Event::DiskMends => self.mend_disk(),
         }
         if self.broker.process.is_some() && self.broker.disk.is_halted() {
             self.coverage.saw(Situation::CrashInCall);
-            self.die(true);
+            self.disk_failed();
         }
         self.plan_turns();
         Ok(())
@@ -303,9 +324,7 @@ impl World {
             Err(Trouble::Disk) => {
                 let is_halted = self.broker.disk.is_halted();
                 self.coverage.saw(if is_halted { Situation::CrashInCall } else { Situation::SyncFailed });
-                // A sync that failed takes with it what was only written.
-                self.history.push(Seen::CacheLost);
-                self.die(is_halted);
+                self.disk_failed();
                 return Ok(());
             }
         };

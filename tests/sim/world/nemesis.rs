@@ -10,9 +10,8 @@ use crate::scheduler::{MS, SECOND};
 impl World {
     /// Plans when a class strikes next.
     pub(super) fn plan_fault(&mut self, class: Class) {
-        if let Some(time) = self.faults.next(self.scheduler.now(), class) {
-            self.scheduler.at(time, Event::Strikes(class));
-        }
+        let time = self.faults.next(self.scheduler.now(), class);
+        self.scheduler.at(time, Event::Strikes(class));
     }
 
     pub(super) fn strike(&mut self, class: Class) -> Result<(), Defect> {
@@ -22,6 +21,7 @@ impl World {
             Class::HalfOpen => self.lose_some(true),
             Class::Stall => self.stall(),
             Class::SlowNetwork => self.network.delay_max = self.random.between(2 * MS, 800 * MS),
+            Class::PacketLoss => self.network.loss_percent = self.random.below(30),
             Class::Kill => {
                 if self.broker.process.is_some() {
                     self.die(false);
@@ -54,7 +54,7 @@ impl World {
                 let until = now + self.random.between(SECOND, 60 * SECOND);
                 // One that stands still already stays as it is, so that what waits for it keeps its order.
                 if let Some(paused) = self.paused.get_mut(client).filter(|paused| **paused <= now) {
-                    *paused = until.min(self.faults.until);
+                    *paused = until;
                 }
             }
             Class::ClientKill => {
@@ -68,7 +68,9 @@ impl World {
             }
             Class::JournalError => {
                 let operation = if self.random.percent(70) { Operation::Sync } else { Operation::Write };
-                self.broker.disk.plan(Fault::next(operation).on("journal").after(self.random.below(10)));
+                let fault = Fault::next(operation).on("journal").after(self.random.below(10));
+                let written_before = usize::try_from(self.random.below(8 << 10)).unwrap_or(0);
+                self.broker.disk.plan(Fault { written_before, ..fault });
             }
             Class::DiskError => self.fail_disk(),
             Class::DiskFull => {
@@ -105,15 +107,21 @@ impl World {
         }
     }
 
-    /// Bytes stand still. Where that is longer than a client waits for an answer, it gives the connection up.
+    /// The broker and all clients, or some, are parted, in one direction or both. Where that is longer than a client waits
+    /// for an answer, it gives the connection up.
     fn stall(&mut self) {
         let now = self.scheduler.now();
         let until = now + self.random.between(10 * MS, 10 * SECOND);
         let both = self.random.percent(50);
         let direction = if self.random.percent(50) { Direction::ToBroker } else { Direction::ToClient };
-        for stalled in [Direction::ToBroker, Direction::ToClient] {
-            if both || stalled == direction {
-                self.network.stall(stalled, until);
+        let chance = if self.random.percent(50) { 100 } else { 40 };
+        for client in 0..self.clients.len() {
+            if self.random.percent(chance) {
+                for stalled in [Direction::ToBroker, Direction::ToClient] {
+                    if both || stalled == direction {
+                        self.network.stall((client, stalled), until);
+                    }
+                }
             }
         }
         if until > now + 2 * SECOND {
@@ -127,20 +135,22 @@ impl World {
         if self.broker_paused > now {
             return;
         }
-        self.broker_paused = until.min(self.faults.until);
+        self.broker_paused = until;
         if until > now + 2 * SECOND {
             self.lose_some(true);
         }
     }
 
     fn fail_disk(&mut self) {
-        let (operation, path) = match self.random.below(7) {
+        let (operation, path) = match self.random.below(9) {
             0 => (Operation::Sync, "segments"),
             1 => (Operation::Write, "state"),
             2 => (Operation::Sync, "manifest"),
             3 => (Operation::Name, "manifest"),
             4 => (Operation::SyncDirectory, "segments"),
             5 => (Operation::Create, "segments"),
+            6 => (Operation::Read, "journal"),
+            7 => (Operation::Open, "segments"),
             _ => (Operation::Read, "segments"),
         };
         let times = self.random.between(1, 6);

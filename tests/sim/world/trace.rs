@@ -4,6 +4,7 @@ use weir_broker::core::StreamId;
 
 use super::Event;
 use crate::network::{Arrival, Transit};
+use crate::scheduler::MS;
 
 /// The number so far (FNV, by words).
 #[derive(Clone, Copy, Debug)]
@@ -62,4 +63,30 @@ impl Trace {
     pub(crate) const fn value(self) -> u64 {
         self.0
     }
+}
+
+/// An event in words: its number, the time in milliseconds, and what happens to whom.
+pub(super) fn line(number: u64, now: u64, event: &Event) -> String {
+    let what = match event {
+        Event::Arrives(Transit { connection, direction, arrival, .. }) => {
+            let what = match arrival {
+                Arrival::Bytes(stream, bytes) => format!("{} bytes of stream {}", bytes.len(), stream.0),
+                Arrival::End(stream) => format!("the end of stream {}", stream.0),
+                Arrival::Lost => "the loss".to_owned(),
+            };
+            format!("{direction:?}: {what} of connection {}", connection.0)
+        }
+        Event::Connected(client, connection) => {
+            format!("client {client} is connected: {:?}", connection.map(|id| id.0))
+        }
+        Event::Wakes(client) => format!("client {client} wakes"),
+        Event::Accepted(_)
+        | Event::Departs(..)
+        | Event::Turn(..)
+        | Event::Starts
+        | Event::Closes(_)
+        | Event::Strikes(_)
+        | Event::DiskMends => format!("{event:?}"),
+    };
+    format!("{number} {}.{:03} {what}\n", now / MS, now % MS)
 }

@@ -8,7 +8,7 @@ use weir_client::core::producer::{LaneId, Outgoing, OutgoingContent};
 use weir_protocol::batch::{Compression, ProducerBatch};
 use weir_protocol::message::{Message, Publish, PublishOpen};
 
-use super::{Publishing, Stream};
+use super::{Publishing, Stream, complete};
 use crate::client::{Context, Output, Peer};
 use crate::coverage::Situation;
 use crate::network::Arrival;
@@ -19,14 +19,13 @@ impl Publishing {
     pub(super) fn open_lanes(&mut self, peer: &mut Peer, context: &mut Context<'_>) {
         let Some(machine) = &mut self.machine else { return };
         for lane in (0..machine.lanes()).map(LaneId) {
-            let pausing = self.pausing.get(&lane).copied().filter(|until| *until > context.now);
-            pausing.into_iter().for_each(|until| context.wake(until));
-            let told = self.woken.contains(&lane) || self.pausing.contains_key(&lane);
-            let wanted = told && pausing.is_none() && !peer.leaving && machine.is_lane_needed(lane);
+            let pauses = self.pauses.hold(lane.0, context);
+            let told = self.woken.contains(&lane) || self.pauses.knows(lane.0);
+            let wanted = told && !pauses && !peer.leaving && machine.is_lane_needed(lane);
             if !wanted || self.streams.contains_key(&lane) {
                 continue;
             }
-            self.pausing.remove(&lane);
+            self.pauses.end(lane.0);
             let id = peer.open(lane.0);
             let open = PublishOpen { topic: context.topic, durability: self.plan.durability };
             context.outputs.push(Output::Send(peer.id, Arrival::Bytes(id, open.to_frame())));
@@ -92,7 +91,7 @@ impl Publishing {
                 let mut done = Vec::new();
                 let batch = builder.finish(&identity, Compression::None);
                 let is_sent = machine.sealed(lane, &mut outgoing, &batch, &mut done);
-                self.complete(done, context);
+                complete(done, context);
                 if !is_sent {
                     return None;
                 }
