@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::port::Port;
 use crate::{Finished, Process, Weir};
 
 /// Longest a broker may take until it is ready.
@@ -19,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct Broker {
     weir: Weir,
+    /// Where it listens, also after a kill.
+    port: Port,
     data: PathBuf,
     /// Where the data is, if it is to go with the broker.
     _home: Option<TempDir>,
@@ -80,6 +83,7 @@ impl Broker {
     fn on(data: PathBuf) -> Self {
         Self {
             weir: Weir::new(),
+            port: Port::reserve(),
             data,
             _home: None,
             process: None,
@@ -94,7 +98,7 @@ impl Broker {
     /// # Panics
     /// If it does not become ready.
     pub fn serve_with(&mut self, arguments: &[&str]) {
-        self.serve("127.0.0.1:0", arguments);
+        self.serve(arguments);
     }
 
     /// Variables for its process from the next start on.
@@ -111,9 +115,9 @@ impl Broker {
         self.process.take().expect("the broker runs").finish()
     }
 
-    fn serve(&mut self, listen: &str, more: &[&str]) {
+    fn serve(&mut self, more: &[&str]) {
         self.arguments = more.iter().map(|argument| (*argument).to_owned()).collect();
-        let process = self.spawn(listen);
+        let process = self.spawn();
         let line = process.stdout().next_line(READY);
         let ready = line.as_deref().and_then(|line| line.strip_prefix("ready "));
         let Some(url) = ready else { panic!("not ready but {line:?}\n{}", process.stderr().text()) };
@@ -121,10 +125,11 @@ impl Broker {
         self.process = Some(process);
     }
 
-    fn spawn(&self, listen: &str) -> Process {
+    fn spawn(&self) -> Process {
+        let listen = format!("127.0.0.1:{}", self.port.number());
         let data = self.data_directory();
         let data = data.to_str().expect("temporary directories have plain names");
-        let mut arguments = vec!["serve", "--data-dir", data, "--listen", listen];
+        let mut arguments = vec!["serve", "--data-dir", data, "--listen", &listen];
         arguments.extend(self.arguments.iter().map(String::as_str));
         let mut command = self.weir.command(&arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -233,8 +238,8 @@ impl Broker {
     /// If it does not become ready, or under another certificate.
     pub fn restart(&mut self) {
         assert!(self.process.is_none(), "the broker still runs");
-        let (listen, url, arguments) = (self.address().to_string(), self.url.clone(), self.arguments.clone());
-        self.serve(&listen, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let (url, arguments) = (self.url.clone(), self.arguments.clone());
+        self.serve(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(self.url, url, "the certificate outlives the process");
     }
 
@@ -243,7 +248,7 @@ impl Broker {
     /// # Panics
     /// If it has ended before.
     pub fn restart_and_kill(&mut self, mut is_moment: impl FnMut() -> bool) {
-        let process = self.spawn(&self.address().to_string());
+        let process = self.spawn();
         while !is_moment() {
             assert!(!process.has_ended(), "the broker ended by itself:\n{}", process.stderr().text());
             std::thread::yield_now();

@@ -8,6 +8,7 @@ mod broker;
 mod captured;
 pub mod check;
 mod lines;
+mod port;
 mod process;
 mod random;
 mod weir;
