@@ -1,5 +1,6 @@
 //! What the tests of the whole system share: the binary under test, processes that cannot run for ever, a broker to
-//! start, stop and kill, lines to send through it, numbers from a seed, and a checker of histories.
+//! start, stop and kill, lines to send through it, numbers from a seed, clients that write down what they see, a checker of
+//! histories, and a bad network.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +12,11 @@ mod lines;
 mod port;
 mod process;
 mod random;
+mod recorder;
+#[cfg(feature = "net")]
+pub mod relay;
 mod weir;
+pub mod workload;
 
 pub use binary::weir_binary;
 pub use broker::Broker;
@@ -19,4 +24,5 @@ pub use captured::Captured;
 pub use lines::{Lines, multiset};
 pub use process::{Finished, Process};
 pub use random::Random;
+pub use recorder::Recorder;
 pub use weir::{Weir, json_lines};

@@ -125,7 +125,12 @@ impl Process {
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        self.exit.within(Duration::ZERO).is_some()
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// Waits until it has ended, at most so long, and says whether it has.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        self.exit.within(limit).is_some()
     }
 }
 

@@ -113,7 +113,7 @@ fn what_is_no_history_is_refused_with_its_place() {
         ),
         (SENT.replace("client", "klient"), "FILE:1:", "unknown field `klient`"),
         (SENT.replace(":5", ":-5"), "FILE:1:", "-5"),
-        ("\n\n".to_owned(), "FILE:", "there is no event"),
+        ("\n\n".to_owned(), "", "there is no event"),
         ("\u{1}\u{2}".to_owned(), "FILE:1:1:", "expected value"),
     ];
     for (content, place, what) in cases {

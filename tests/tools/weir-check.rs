@@ -17,7 +17,7 @@ usage: weir-check HISTORY...
 Judges the events of these files as one history. CONTRIBUTING.md describes the lines.
 exit code 0: every invariant holds, as far as the history tells
           1: an invariant is broken
-          2: a file is no history";
+          2: a file is no history, or there is no event";
 
 fn main() -> ExitCode {
     let files: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     match Recorded::read(&files) {
+        Ok(recorded) if recorded.events.is_empty() => {
+            say(&["there is no event to judge".to_owned()], true);
+            ExitCode::from(2)
+        }
         Ok(recorded) => {
             let torn = recorded.torn.iter();
             let torn = torn.map(|file| format!("{}: the last line is torn and left out", file.display()));

@@ -56,7 +56,7 @@ impl Recorded {
     ///
     /// # Errors
     /// The first line that is no event, sends a value for the second time, or tells an outcome of what was not sent or had
-    /// one before; a file that cannot be read; files without any event.
+    /// one before; a file that cannot be read.
     pub fn read(files: &[impl AsRef<Path>]) -> Result<Self, Unreadable> {
         let mut recorded = Self::default();
         for file in files {
@@ -67,13 +67,7 @@ impl Recorded {
             })?;
             recorded.append(file, &bytes)?;
         }
-        match files.last() {
-            Some(file) if recorded.events.is_empty() => {
-                let what = "there is no event".to_owned();
-                Err(Unreadable { file: file.as_ref().to_owned(), at: None, what })
-            }
-            Some(_) | None => Ok(recorded),
-        }
+        Ok(recorded)
     }
 
     fn append(&mut self, file: &Path, bytes: &[u8]) -> Result<(), Unreadable> {
