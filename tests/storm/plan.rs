@@ -114,7 +114,7 @@ pub(crate) fn mixtures(random: &mut Random) -> Plan {
 fn any(random: &mut Random) -> Fault {
     match random.below(9) {
         0 | 1 => kill(random),
-        2 => Fault::PauseBroker(ms(random, 100, 3000)),
+        2 => Fault::PauseBroker(ms(random, 100, 6000)),
         3 => Fault::PauseClients(vec![client(random), client(random)], ms(random, 100, 3000)),
         4 => Fault::KillClient(client(random)),
         5 => Fault::Rebind,

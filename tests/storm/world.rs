@@ -76,8 +76,8 @@ impl World {
         let roles = [
             publish(Level::Durable, 120_000),
             publish(Level::Written, 120_000),
-            // It gives up early, and does not know then.
-            publish(Level::Durable, 2_000),
+            // It gives up early, but later than it notices a lost connection: what was sent on that is in doubt then.
+            publish(Level::Durable, 4_000),
             read(u64::MAX),
             read(200),
         ];
