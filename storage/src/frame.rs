@@ -13,7 +13,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use weir_protocol::batch::StoredBatch;
-use weir_protocol::limits::NAME_BYTES_MAX;
+use weir_protocol::limits::{NAME_BYTES_MAX, TOPIC_PARTITIONS_MAX};
 use weir_protocol::message::TopicSettings;
 use weir_protocol::read::Reader;
 use weir_protocol::units::{Offset, PartitionId, PartitionKey, Sequence, Timestamp, TopicId, VirtualShard};
@@ -328,13 +328,18 @@ impl TopicDefinition {
     }
 
     fn decode_fields(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
+        let definition = Self {
             id: TopicId::from_bytes(fields.bytes16()?),
             created: Timestamp::from_micros(fields.i64()?),
             revision: fields.u64()?,
             name: fields.text("topic name", NAME_BYTES_MAX)?,
             settings: TopicSettings::decode(fields)?,
-        })
+        };
+        let (what, value) = ("partition count", u64::from(definition.settings.partitions));
+        match u64::from(TOPIC_PARTITIONS_MAX) {
+            max if value > max => Err(fields.error(Problem::TooLarge { what, value, max })),
+            _ => Ok(definition),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod binary;
 mod broker;
 mod captured;
 pub mod check;
+pub mod fuzz;
 mod lines;
 mod port;
 mod process;

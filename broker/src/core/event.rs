@@ -97,6 +97,22 @@ pub enum Request {
     OpenProducer(OpenProducer),
 }
 
+impl Request {
+    /// The number that its answer carries.
+    pub const fn number(&self) -> u32 {
+        match self {
+            Self::Create(create) => create.request,
+            Self::Alter(alter) => alter.request,
+            Self::Delete(delete) => delete.request,
+            Self::List(list) => list.request,
+            Self::Describe(describe) => describe.request,
+            Self::Trim(trim) => trim.request,
+            Self::Snapshot(create) => create.request,
+            Self::OpenProducer(open) => open.request,
+        }
+    }
+}
+
 /// What is in segments of a partition now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FlushedPartition {

@@ -12,6 +12,7 @@ pub mod node;
 pub mod pace;
 pub mod partition;
 pub mod publish;
+pub mod requests;
 pub mod session;
 pub mod subscription;
 pub mod trim;

@@ -17,6 +17,7 @@ use crate::core::event::{FlushedPartition, Request};
 use crate::core::ingest::{Ingest, IngestLimits};
 use crate::core::partition::Partition;
 use crate::core::publish::{Publishing, TopicChange, TopicChangeKind, Waiting};
+use crate::core::requests::Requests;
 use crate::core::subscription::{DeliveryLimits, Partitions, Subscriptions};
 use crate::core::trim::TrimLookups;
 use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
@@ -42,6 +43,7 @@ pub struct Node {
     partitions: Partitions,
     ingest: Ingest,
     publishing: Publishing,
+    requests: Requests,
     subscriptions: Subscriptions,
     trims: TrimLookups,
     /// Who waits for the snapshot that is being made.
@@ -114,6 +116,7 @@ impl Node {
             partitions: Partitions::new(),
             ingest: Ingest::new(limits.ingest),
             publishing: Publishing::default(),
+            requests: Requests::default(),
             subscriptions: Subscriptions::new(limits.delivery),
             trims: TrimLookups::default(),
             snapshot: None,
@@ -220,6 +223,10 @@ impl Node {
     }
 
     fn request(&mut self, now: Now, lane: LaneId, request: Request, actions: &mut Actions) {
+        if let Err(refusal) = self.requests.admit(lane) {
+            fail(lane, request.number(), refusal, actions);
+            return;
+        }
         let (number, result) = match request {
             Request::Create(create) => {
                 let made = self.coordinator.create(&create.name, create.settings, now.wall);
@@ -242,6 +249,7 @@ impl Node {
                     let ticket = actions.append(Frame::TopicDeleted(topic), false);
                     let kind = TopicChangeKind::Delete;
                     let change = TopicChange { lane, request, topic, kind };
+                    self.requests.begun(lane);
                     self.publishing.wait(ticket, Waiting::Topic(change));
                 };
                 (request, topic.map(waits))
@@ -284,10 +292,20 @@ impl Node {
         while let Some(waiting) = self.publishing.next_durable(through) {
             match waiting {
                 Waiting::Append(append) => self.append_durable(append),
-                Waiting::Answer { lane, answer: Some(answer) } => self.publishing.give(lane, answer),
-                Waiting::Answer { answer: None, .. } => {}
-                Waiting::Topic(change) => self.topic_durable(change, actions),
-                Waiting::Trim(pending) => self.trim_durable(&pending, actions),
+                Waiting::Answer { lane, answer, frame_bytes } => {
+                    self.ingest.release(lane, frame_bytes, 0);
+                    if let Some(answer) = answer {
+                        self.publishing.give(lane, answer);
+                    }
+                }
+                Waiting::Topic(change) => {
+                    self.requests.ended(change.lane);
+                    self.topic_durable(change, actions);
+                }
+                Waiting::Trim(pending) => {
+                    self.requests.ended(pending.trim.lane);
+                    self.trim_durable(&pending, actions);
+                }
             }
         }
     }

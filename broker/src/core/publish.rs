@@ -67,6 +67,8 @@ pub enum Waiting {
         lane: LaneId,
         /// The answer; `None` once it has been given.
         answer: Option<Answer>,
+        /// Bytes of the frame it came in: they stay held, so that credit bounds how many answers can wait.
+        frame_bytes: u64,
     },
     /// A change of a topic.
     Topic(TopicChange),
@@ -145,13 +147,15 @@ impl Publishing {
     }
 
     /// An answer is true already. It goes as soon as the lane's earlier batches have theirs; `last` is the ticket of the
-    /// last frame ever given to the journal.
-    pub fn answer(&mut self, lane: LaneId, answer: Answer, last: Ticket) {
-        match self.lanes.get(&lane) {
-            Some(open) if open.owed > 0 => self.wait(last, Waiting::Answer { lane, answer: Some(answer) }),
-            Some(_) => self.answers.entry(lane).or_default().push(answer),
-            None => {}
+    /// last frame ever given to the journal. Says whether it has to wait, with the bytes of its frame.
+    pub fn answer(&mut self, lane: LaneId, (answer, frame_bytes): (Answer, u64), last: Ticket) -> bool {
+        let waits = self.lanes.get(&lane).is_some_and(|open| open.owed > 0);
+        if waits {
+            self.wait(last, Waiting::Answer { lane, answer: Some(answer), frame_bytes });
+        } else if self.lanes.contains_key(&lane) {
+            self.answers.entry(lane).or_default().push(answer);
         }
+        waits
     }
 
     /// The answer to a batch that waited can go.

@@ -21,6 +21,10 @@ use crate::core::{Actions, ColdAnswer, ColdRead, ColdResult, LaneId, Outgoing};
 /// Partitions by key.
 pub type Partitions = BTreeMap<PartitionKey, Partition>;
 
+/// Reads of flushed data that may be under way before no reader may begin. Each costs some 100 bytes; a peer that begins
+/// reads and leaves could queue any number of them.
+pub const COLD_READS_MAX: usize = 1 << 16;
+
 /// Bounds on what is read and sent at a time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DeliveryLimits {
@@ -30,7 +34,7 @@ pub struct DeliveryLimits {
     pub cold_bytes: u64,
     /// Bytes of a lane that may wait to leave.
     pub outbox_bytes: u64,
-    /// Partitions one lane may read.
+    /// Partitions one lane may read, and reads of flushed data it may have under way, abandoned ones included.
     pub cursors_per_lane_max: usize,
 }
 
@@ -41,12 +45,14 @@ pub struct Subscriptions {
     lanes: BTreeMap<LaneId, Lane>,
     /// Lanes that may have something to send; a lane is in it at most once.
     queue: VecDeque<LaneId>,
+    /// Reads of flushed data under way, those of lanes that have ended included.
+    reads: usize,
 }
 
 impl Subscriptions {
     /// No lane.
     pub const fn new(limits: DeliveryLimits) -> Self {
-        Self { limits, lanes: BTreeMap::new(), queue: VecDeque::new() }
+        Self { limits, lanes: BTreeMap::new(), queue: VecDeque::new(), reads: 0 }
     }
 
     /// A stream became a lane of a subscription.
@@ -56,6 +62,7 @@ impl Subscriptions {
             credit: Credit::new(limit_bytes),
             outbox_bytes: 0,
             reserved_bytes: 0,
+            reads: 0,
             cursors: BTreeMap::new(),
             ready: VecDeque::new(),
             queued: false,
@@ -121,6 +128,11 @@ impl Subscriptions {
             end(lane, (id, generation), (ErrorCode::TooManySubscriptions, detail), Some(partition), actions);
             return;
         }
+        if self.reads >= COLD_READS_MAX || state.reads >= cursors_max {
+            let detail = "too many reads of stored records are under way".to_owned();
+            end(lane, (id, generation), (ErrorCode::Throttled, detail), Some(partition), actions);
+            return;
+        }
         let (log_start, high_watermark) = (partition.log_start(), partition.high_watermark());
         let position = match start {
             StartAt::Earliest => log_start,
@@ -137,6 +149,8 @@ impl Subscriptions {
                 TimeLookup::InSegments { otherwise } => {
                     let cursor = Cursor { generation, position: otherwise, state: State::Locating };
                     state.cursors.insert(id, cursor);
+                    state.reads += 1;
+                    self.reads += 1;
                     let want = ColdWant::OffsetAt(time);
                     actions.cold_reads.push(ColdRead { lane, key, generation, want });
                     return;
@@ -190,7 +204,11 @@ impl Subscriptions {
     pub fn answer(&mut self, answer: &ColdAnswer, partitions: &Partitions, actions: &mut Actions) {
         let ColdRead { lane, key, generation, want: _ } = answer.read;
         let id = key.partition;
+        self.reads -= 1;
+        // Its place may be what another reader of the lane waits for.
+        self.enqueue(lane);
         let Some(state) = self.lanes.get_mut(&lane) else { return };
+        state.reads -= 1;
         let Some(cursor) = state.cursors.get_mut(&id) else { return };
         if cursor.generation != generation {
             return;
@@ -310,7 +328,9 @@ impl Subscriptions {
         while let Some(lane) = self.queue.pop_front() {
             if let Some(state) = self.lanes.get_mut(&lane) {
                 state.queued = false;
+                let before = state.reads;
                 state.pump(lane, &self.limits, partitions, actions);
+                self.reads += state.reads - before;
             }
         }
     }

@@ -71,20 +71,21 @@ impl Node {
             }
             Offered::Duplicate { result, durable } => {
                 self.counted.duplicates += 1;
-                self.ingest.release(lane, bytes, 0);
-                let entry = entry(result, true);
-                let answer = Answer::Stored(entry);
+                let answer = Answer::Stored(entry(result, true));
                 let last = actions.last_ticket();
-                if durable {
-                    self.publishing.answer(lane, answer, last);
-                } else {
+                if !durable {
                     // The original is among the frames given to the journal so far.
-                    self.publishing.wait(last, Waiting::Answer { lane, answer: Some(answer) });
+                    let waiting = Waiting::Answer { lane, answer: Some(answer), frame_bytes: bytes };
+                    self.publishing.wait(last, waiting);
+                } else if !self.publishing.answer(lane, (answer, bytes), last) {
+                    self.ingest.release(lane, bytes, 0);
                 }
             }
             Offered::Refused(code, detail) => {
-                self.ingest.release(lane, bytes, 0);
-                self.reject(lane, (header.partition.partition, header.sequence), (code, detail), actions);
+                let place = (header.partition.partition, header.sequence);
+                if !self.reject((lane, bytes), place, (code, detail), actions) {
+                    self.ingest.release(lane, bytes, 0);
+                }
             }
         }
     }
@@ -118,18 +119,18 @@ impl Node {
         self.partitions.get_mut(&header.partition).ok_or_else(|| (ErrorCode::PartitionNotFound, detail()))
     }
 
-    /// Refuses a batch, once those before it have their answers.
+    /// Refuses a batch, once those before it have their answers. Says whether that has to wait, with the batch's bytes.
     fn reject(
         &mut self,
-        lane: LaneId,
+        (lane, frame_bytes): (LaneId, u64),
         (partition, sequence): (PartitionId, Sequence),
         (code, detail): Refusal,
         actions: &mut Actions,
-    ) {
+    ) -> bool {
         let retry_after_ms = if code == ErrorCode::StorageFull { STORAGE_FULL_RETRY_MS } else { 0 };
         actions.rejections.push(code);
         let rejected = PublishRejected { partition, sequence, code, retry_after_ms, detail };
-        self.publishing.answer(lane, Answer::Refused(rejected), actions.last_ticket());
+        self.publishing.answer(lane, (Answer::Refused(rejected), frame_bytes), actions.last_ticket())
     }
 
     pub(super) fn append_durable(&mut self, append: PendingAppend) {

@@ -16,6 +16,8 @@ use weir_protocol::message::{
 };
 use weir_protocol::units::{Durability, Offset, Sequence, Timestamp};
 
+mod bounds;
+
 use super::*;
 use crate::core::{ColdAnswer, ColdResult, ConnectionId, StreamId, ToWrite};
 

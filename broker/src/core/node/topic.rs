@@ -22,6 +22,7 @@ impl Node {
     ) {
         let topic = definition.id;
         let ticket = actions.append(Frame::Topic(definition), false);
+        self.requests.begun(lane);
         self.publishing.wait(ticket, Waiting::Topic(TopicChange { lane, request, topic, kind }));
     }
 

@@ -30,13 +30,18 @@ impl Node {
         let lookup = self.partitions.get(&key).map(|partition| partition.offset_at(time));
         match lookup.ok_or_else(|| no_partition(&key))? {
             TimeLookup::Known(offset) => self.trim_to(trim, offset, actions),
-            TimeLookup::InSegments { otherwise } => self.trims.begin(trim, (time, otherwise), actions),
+            TimeLookup::InSegments { otherwise } => {
+                self.trims.begin(trim, (time, otherwise), actions)?;
+                self.requests.begun(lane);
+                Ok(())
+            }
         }
     }
 
     /// Takes the answer of segments if a trim waits for it. Says whether one did.
     pub(super) fn trim_located(&mut self, answer: &ColdAnswer, actions: &mut Actions) -> bool {
         let Some((trim, found)) = self.trims.take(answer) else { return false };
+        self.requests.ended(trim.lane);
         // Records may have gone, and a topic too, while segments were read.
         if let Err(refusal) = found.and_then(|offset| self.trim_to(trim, offset, actions)) {
             fail(trim.lane, trim.request, refusal, actions);
@@ -58,6 +63,7 @@ impl Node {
             return Ok(());
         }
         let ticket = actions.append(Frame::Trim { partition: trim.key, log_start: offset }, false);
+        self.requests.begun(trim.lane);
         self.publishing.wait(ticket, Waiting::Trim(PendingTrim { trim, log_start: offset }));
         Ok(())
     }

@@ -21,6 +21,8 @@ pub(super) struct Lane {
     pub(super) outbox_bytes: u64,
     /// Credit that is set aside for reads under way: what they find can be sent.
     pub(super) reserved_bytes: u64,
+    /// Reads of flushed data under way, those that nobody waits for any more included.
+    pub(super) reads: usize,
     pub(super) cursors: BTreeMap<PartitionId, Cursor>,
     /// Partitions that may have something to send, in turn.
     pub(super) ready: VecDeque<PartitionId>,
@@ -108,13 +110,14 @@ impl Lane {
             }
             let in_memory = partition.tail().start().is_some_and(|start| start <= cursor.position);
             if !in_memory {
-                if available <= Deliver::OVERHEAD_BYTES as u64 {
+                if available <= Deliver::OVERHEAD_BYTES as u64 || self.reads >= limits.cursors_per_lane_max {
                     self.ready.push_front(id);
                     return;
                 }
                 let bytes_max = limits.cold_bytes.min(available - Deliver::OVERHEAD_BYTES as u64);
                 let reserved = bytes_max + Deliver::OVERHEAD_BYTES as u64;
                 cursor.state = State::Reading(reserved);
+                self.reads += 1;
                 let want = ColdWant::Batches { from: cursor.position, bytes_max };
                 let key = key(self.topic, id);
                 actions.cold_reads.push(ColdRead { lane, key, generation: cursor.generation, want });
