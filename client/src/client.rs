@@ -18,6 +18,7 @@ use crate::core::requests::REQUESTS_MAX;
 use crate::error::{ClientCode, Error};
 use crate::message::Message;
 use crate::net::shared::{ConnectOptions, Shared, lock};
+use crate::net::transport::Carrier;
 use crate::net::{link, runtime, tls};
 use crate::options::{Breaker, Retry, Tls, TransportProfile};
 use crate::producer::{self, ProducerBuilder};
@@ -194,6 +195,7 @@ pub struct ClientBuilder {
     breaker: Option<Breaker>,
     connect_timeout: Duration,
     transport: TransportProfile,
+    carrier: Option<Arc<dyn Carrier>>,
     on_current_runtime: bool,
 }
 
@@ -207,6 +209,7 @@ impl ClientBuilder {
             breaker: None,
             connect_timeout: Duration::from_secs(10),
             transport: TransportProfile::Auto,
+            carrier: None,
             on_current_runtime: false,
         }
     }
@@ -244,6 +247,12 @@ impl ClientBuilder {
     /// How datagrams are made. By the broker's address by default.
     pub const fn transport(mut self, profile: TransportProfile) -> Self {
         self.transport = profile;
+        self
+    }
+
+    /// Sends datagrams on what this opens instead of a socket of the system.
+    pub fn carrier(mut self, carrier: Arc<dyn Carrier>) -> Self {
+        self.carrier = Some(carrier);
         self
     }
 
@@ -302,6 +311,7 @@ impl ClientBuilder {
             breaker: self.breaker,
             connect_timeout: self.connect_timeout,
             transport: self.transport,
+            carrier: self.carrier,
         };
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let cannot = |error: &dyn std::fmt::Display| {

@@ -78,6 +78,8 @@ pub use deliveries::Deliveries;
 #[cfg(feature = "net")]
 pub use delivery::Delivery;
 #[cfg(feature = "net")]
+pub use net::transport::Carrier;
+#[cfg(feature = "net")]
 pub use producer::{Permit, Producer, ProducerBuilder, ProducerSink};
 #[cfg(feature = "net")]
 pub use watch::Watch;

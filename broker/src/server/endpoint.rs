@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quinn::{Endpoint, Incoming, TokioRuntime};
+use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::task::{JoinError, JoinSet};
@@ -64,6 +64,34 @@ impl BindError {
     }
 }
 
+/// What brings the datagrams of clients.
+#[derive(Debug)]
+pub enum Carrier {
+    /// A socket of the system that is bound already.
+    Socket(UdpSocket),
+    /// Anything that passes datagrams on, such as a network inside a test, with the clock and the timers by which QUIC
+    /// lives on it.
+    Other {
+        /// Takes and gives datagrams.
+        socket: Arc<dyn AsyncUdpSocket>,
+        /// Tells the time. Its tasks must run on tokio's current runtime.
+        runtime: Arc<dyn Runtime>,
+    },
+}
+
+impl Carrier {
+    /// Where it receives.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Socket(socket) => socket.local_addr(),
+            Self::Other { socket, .. } => socket.local_addr(),
+        }
+    }
+}
+
 /// Opens the socket.
 ///
 /// `[::]` listens on IPv4 too; any other address on its own family only.
@@ -78,13 +106,15 @@ pub fn bind(address: SocketAddr) -> Result<UdpSocket, BindError> {
 ///
 /// # Errors
 /// What the system said.
-pub fn serve(socket: UdpSocket, transports: &Transports) -> io::Result<Endpoint> {
-    Endpoint::new(
-        transports.endpoint_config(),
-        Some(transports.server_config(Profile::Network).as_ref().clone()),
-        socket,
-        Arc::new(TokioRuntime),
-    )
+pub fn serve(carrier: Carrier, transports: &Transports) -> io::Result<Endpoint> {
+    let config = transports.endpoint_config();
+    let server = Some(transports.server_config(Profile::Network).as_ref().clone());
+    match carrier {
+        Carrier::Socket(socket) => Endpoint::new(config, server, socket, Arc::new(TokioRuntime)),
+        Carrier::Other { socket, runtime } => {
+            Endpoint::new_with_abstract_socket(config, server, socket, runtime)
+        }
+    }
 }
 
 fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -1,7 +1,7 @@
 //! The sockets of a broker and the life of everything on them.
 
 use std::cell::Cell;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::core::ConnectionId;
 use crate::options::ServeOptions;
 use crate::queue::Sender;
 use crate::server::connection::{Context, GOING_AWAY_WITHIN, serve};
-use crate::server::endpoint::{self, Accepted, BindError, Door, DoorLimits, bind};
+use crate::server::endpoint::{self, Accepted, BindError, Carrier, Door, DoorLimits, bind};
 use crate::server::failure::Failures;
 use crate::server::http;
 use crate::server::metrics::Readiness;
@@ -33,19 +33,23 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 /// The broker's addresses, taken before anything else is done: whoever cannot have them leaves no trace.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    clients: UdpSocket,
+    clients: Carrier,
     address: SocketAddr,
     metrics: Option<TcpListener>,
 }
 
 impl Sockets {
-    /// Binds them. Needs a runtime.
+    /// Binds those that are not given. Needs a runtime.
     ///
     /// # Errors
     /// Which address cannot be used, and why.
-    pub(crate) fn bind(options: &ServeOptions) -> Result<Self, BindError> {
-        let clients = bind(options.listen)?;
-        let address = clients.local_addr().map_err(|source| BindError::new(options.listen, "UDP", source))?;
+    pub(crate) fn bind(options: &ServeOptions, given: Option<Carrier>) -> Result<Self, BindError> {
+        let clients = match given {
+            Some(carrier) => carrier,
+            None => Carrier::Socket(bind(options.listen)?),
+        };
+        let address =
+            clients.local_address().map_err(|source| BindError::new(options.listen, "UDP", source))?;
         Ok(Self { clients, address, metrics: options.metrics.map(http::bind).transpose()? })
     }
 }

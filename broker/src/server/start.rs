@@ -26,9 +26,11 @@ use crate::core::session::Identity;
 use crate::options::{OptionsError, ServeOptions};
 use crate::pool::BufferPool;
 use crate::queue::{Receiver, Sender, mailbox};
+use crate::server::Fatal;
 use crate::server::clock::{Clock, wall_now};
 use crate::server::cold::ColdReaders;
 use crate::server::connection::Context;
+use crate::server::endpoint::{BindError, Carrier};
 use crate::server::failure::Failures;
 use crate::server::flusher::FlusherThread;
 use crate::server::journal::JournalThread;
@@ -37,7 +39,6 @@ use crate::server::network::{Network, Sockets};
 use crate::server::node::{NodeTask, ToNode};
 use crate::server::scrub::{Never, ScrubThread};
 use crate::server::tls::{TlsError, TlsIdentity};
-use crate::server::{Fatal, endpoint::BindError};
 
 /// Messages between the parts that may wait: more than credit and limits let be under way.
 const MESSAGES_MAX: usize = 1 << 20;
@@ -90,12 +91,30 @@ impl Server {
     /// # Cancel safety
     /// A broker whose start is abandoned ends by itself.
     pub async fn start(options: ServeOptions) -> Result<Self, StartError> {
+        Self::begin(options, None).await
+    }
+
+    /// As [`Server::start`], but serves clients on what it is given instead of a socket of its own. What the options say of
+    /// the address does not count.
+    ///
+    /// # Errors
+    /// Why it cannot; nothing is left running then.
+    ///
+    /// # Cancel safety
+    /// A broker whose start is abandoned ends by itself.
+    pub async fn start_on(mut options: ServeOptions, carrier: Carrier) -> Result<Self, StartError> {
+        let address = carrier.local_address();
+        options.listen = address.map_err(|source| BindError::new(options.listen, "UDP", source))?;
+        Self::begin(options, Some(carrier)).await
+    }
+
+    async fn begin(options: ServeOptions, carrier: Option<Carrier>) -> Result<Self, StartError> {
         options.check()?;
         let (answer, started) = oneshot::channel();
         let failures = Failures::default();
         let reported = failures.clone();
         let run = move || {
-            run(options, reported, answer);
+            run(options, carrier, reported, answer);
             Ok::<(), Fatal>(())
         };
         let node = super::spawn("weir-node", failures.clone(), run).map_err(StartError::Thread)?;
@@ -161,7 +180,12 @@ impl Server {
 }
 
 /// Runs a broker on this thread, from start to stop.
-fn run(options: ServeOptions, failures: Failures, answer: oneshot::Sender<Result<Server, StartError>>) {
+fn run(
+    options: ServeOptions,
+    carrier: Option<Carrier>,
+    failures: Failures,
+    answer: oneshot::Sender<Result<Server, StartError>>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -172,7 +196,7 @@ fn run(options: ServeOptions, failures: Failures, answer: oneshot::Sender<Result
     let (stopped, stopped_receiver) = oneshot::channel();
     LocalSet::new().block_on(&runtime, async move {
         let mut threads = Vec::new();
-        let prepared = match prepare(&options, &failures, &mut threads) {
+        let prepared = match prepare(&options, carrier, &failures, &mut threads) {
             Ok(prepared) => prepared,
             Err(error) => {
                 let _abandoned = answer.send(Err(error));
@@ -217,10 +241,11 @@ struct Prepared {
 
 fn prepare(
     options: &ServeOptions,
+    carrier: Option<Carrier>,
     failures: &Failures,
     threads: &mut Vec<JoinHandle<()>>,
 ) -> Result<Prepared, StartError> {
-    let sockets = Sockets::bind(options)?;
+    let sockets = Sockets::bind(options, carrier)?;
     let began = std::time::Instant::now();
     let open = OpenOptions { journal: journal_options(options), ..OpenOptions::default() };
     let opened = open_data(&options.data_directory, open)?;

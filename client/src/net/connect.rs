@@ -71,13 +71,14 @@ pub(super) async fn connect(shared: &Shared) -> Result<Greeted, Trouble> {
 
 async fn connect_to(shared: &Shared, address: SocketAddr, is_loopback: bool) -> Result<Greeted, Trouble> {
     let hard = |error: Error| Trouble { error, is_final: true };
-    if transport::is_refused(address) {
+    let carrier = shared.options.carrier.as_ref();
+    if carrier.is_none() && transport::is_refused(address) {
         return Err(Trouble::passing("nothing listens there"));
     }
     let crypto = tls::config(&shared.options.tls).map_err(hard)?;
     let mut config = ClientConfig::new(crypto);
     config.transport_config(transport::config(is_loopback));
-    let endpoint = transport::endpoint(address)
+    let endpoint = transport::endpoint(address, carrier)
         .map_err(|error| Trouble::passing(format!("cannot open a UDP socket: {error}")))?;
     let host = shared.options.url.host();
     let connecting = endpoint.connect_with(config, address, host).map_err(|error| {

@@ -21,6 +21,7 @@ use crate::core::requests::Repeat;
 use crate::core::time::Mono;
 use crate::error::{ClientCode, Error};
 use crate::net::publish::ProducerShared;
+use crate::net::transport::Carrier;
 use crate::options::{Breaker, Retry, Tls, TransportProfile};
 use crate::url::BrokerUrl;
 
@@ -37,6 +38,7 @@ pub(crate) struct ConnectOptions {
     pub(crate) breaker: Option<Breaker>,
     pub(crate) connect_timeout: Duration,
     pub(crate) transport: TransportProfile,
+    pub(crate) carrier: Option<Arc<dyn Carrier>>,
 }
 
 /// A connection that is up.

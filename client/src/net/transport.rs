@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use quinn::congestion::CubicConfig;
 use quinn::{
-    Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt,
+    AsyncUdpSocket, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime, TokioRuntime,
+    TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -40,6 +41,17 @@ const LOOPBACK_WINDOW_BYTES: u64 = 1 << 20;
 
 /// First guess of the round trip on loopback, from which lost handshake packets are repeated.
 const LOOPBACK_INITIAL_RTT: Duration = Duration::from_millis(20);
+
+/// What takes a client's datagrams to brokers and theirs back, instead of a socket of the system: a tunnel, or a network
+/// inside a test.
+pub trait Carrier: std::fmt::Debug + Send + Sync {
+    /// Opens a way to a broker: what takes and gives datagrams, and the clock and timers by which QUIC lives on it, whose
+    /// tasks must run on tokio's current runtime. Called for each try to connect.
+    ///
+    /// # Errors
+    /// Why there is no way. The client tries again.
+    fn open(&self, peer: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, Arc<dyn Runtime>)>;
+}
 
 /// Whether an address is spoken to in the loopback profile.
 pub(crate) fn is_loopback(profile: TransportProfile, address: SocketAddr) -> bool {
@@ -89,8 +101,14 @@ fn loopback(config: &mut TransportConfig) {
         .enable_segmentation_offload(false);
 }
 
-/// An endpoint on a socket of its own. Needs a tokio runtime around it.
-pub(crate) fn endpoint(peer: SocketAddr) -> io::Result<Endpoint> {
+/// An endpoint on what the carrier opens, or on a socket of its own. Needs a tokio runtime around it.
+pub(crate) fn endpoint(peer: SocketAddr, carrier: Option<&Arc<dyn Carrier>>) -> io::Result<Endpoint> {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(65_527).map_err(io::Error::other)?;
+    if let Some(carrier) = carrier {
+        let (socket, runtime) = carrier.open(peer)?;
+        return Endpoint::new_with_abstract_socket(config, None, socket, runtime);
+    }
     let (domain, local): (_, SocketAddr) = match peer {
         SocketAddr::V4(_) => (Domain::IPV4, (Ipv4Addr::UNSPECIFIED, 0).into()),
         SocketAddr::V6(_) => (Domain::IPV6, (Ipv6Addr::UNSPECIFIED, 0).into()),
@@ -100,8 +118,6 @@ pub(crate) fn endpoint(peer: SocketAddr) -> io::Result<Endpoint> {
     drop(socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES));
     drop(socket.set_send_buffer_size(SOCKET_BUFFER_BYTES));
     socket.bind(&local.into())?;
-    let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(65_527).map_err(io::Error::other)?;
     Endpoint::new(config, None, socket.into(), Arc::new(TokioRuntime))
 }
 

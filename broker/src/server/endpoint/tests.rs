@@ -40,7 +40,7 @@ impl Served {
         let directory = std::env::temp_dir().join(format!("weir-door-{}", uuid::Uuid::new_v4()));
         let tls = TlsIdentity::load(&directory, None, None).unwrap();
         let transports = Transports::new(choice, &tls);
-        let endpoint = serve(bind(address).unwrap(), &transports).unwrap();
+        let endpoint = serve(Carrier::Socket(bind(address).unwrap()), &transports).unwrap();
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
         let (sender, accepted) = mpsc::channel(64);
