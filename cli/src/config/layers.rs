@@ -68,7 +68,7 @@ impl Layers {
     }
 
     /// Lays flags over `environment` over the file over the defaults.
-    fn merge(
+    pub(super) fn merge(
         flags: &ServeFlags,
         environment: impl IntoIterator<Item = (String, String)>,
         file: Option<(&Path, &str)>,

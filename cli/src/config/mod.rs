@@ -1,6 +1,8 @@
 //! `weir config`: what `weir serve` would run with, and where each value comes from.
 
 mod flags;
+#[cfg(test)]
+mod fuzz;
 mod key;
 mod layers;
 mod typed;
