@@ -61,6 +61,13 @@ impl World {
                 let client = self.pick_client();
                 self.client(client, |client, context| client.restart(context))?;
             }
+            Class::Fence => {
+                let client = self.pick_client();
+                self.client(client, |client, context| {
+                    client.restart(context);
+                    client.take_over(context);
+                })?;
+            }
             Class::ClockJump => {
                 let hour = 3600 * SECOND;
                 let off = i64::try_from(self.random.below(2 * hour)).unwrap_or(0);
