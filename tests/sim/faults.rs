@@ -39,7 +39,7 @@ pub(crate) enum Class {
     ClockJump,
     /// A sync or write of the journal fails.
     JournalError,
-    /// Another call of the disk fails.
+    /// Another call of the disk fails; now and then while the broker recovers.
     DiskError,
     /// The disk has no space for a while.
     DiskFull,
