@@ -2,6 +2,7 @@
 
 pub mod core;
 pub mod options;
+pub mod plan;
 pub mod pool;
 pub mod queue;
 #[cfg(feature = "server")]

@@ -7,8 +7,9 @@ use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, BATCH_FRAME_OVERHEAD_BYTES}
 
 use crate::core::NodeLimits;
 use crate::core::coordinator::TopicLimits;
-use crate::core::ingest::IngestLimits;
+use crate::core::ingest::{IngestLimits, footprint};
 use crate::core::subscription::DeliveryLimits;
+use crate::plan::{Demand, Plan};
 
 /// Port a broker listens on unless told otherwise.
 pub const PORT_DEFAULT: u16 = 7400;
@@ -16,8 +17,11 @@ pub const PORT_DEFAULT: u16 = 7400;
 /// Least memory a broker can be started with.
 pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
-/// Most memory a broker takes by default; on a small machine it takes a quarter of that.
+/// Most memory a broker takes by default; `weir serve` takes no more than a quarter of the machine's.
 pub const MEMORY_BYTES_DEFAULT_MAX: u64 = 512 << 20;
+
+/// The longest frame with a batch.
+const LARGEST_FRAME_BYTES: u64 = (BATCH_BYTES_MAX_DEFAULT + BATCH_FRAME_OVERHEAD_BYTES) as u64;
 
 /// How datagrams are sized.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -46,7 +50,7 @@ pub struct ServeOptions {
     pub tls_key: Option<PathBuf>,
     /// Listen beyond loopback although clients are not authenticated.
     pub insecure_listen: bool,
-    /// Memory the broker may use for what clients send and read.
+    /// Memory the broker may use, whatever clients do.
     pub memory_bytes: u64,
     /// Bytes the journal may grow to.
     pub journal_bytes_max: u64,
@@ -56,10 +60,10 @@ pub struct ServeOptions {
     pub scrub_bytes_per_second: u64,
     /// How datagrams are sized.
     pub transport: TransportChoice,
-    /// Topics there may be.
-    pub topics_max: usize,
-    /// Partitions there may be, of all topics together.
-    pub partitions_max: u64,
+    /// Topics there may be; as many as the memory allows if `None`.
+    pub topics_max: Option<u64>,
+    /// Partitions there may be, of all topics together; as many as the memory allows if `None`.
+    pub partitions_max: Option<u64>,
 }
 
 impl Default for ServeOptions {
@@ -76,8 +80,8 @@ impl Default for ServeOptions {
             flush_bytes: 32 << 20,
             scrub_bytes_per_second: 8 << 20,
             transport: TransportChoice::Auto,
-            topics_max: 10_000,
-            partitions_max: 100_000,
+            topics_max: None,
+            partitions_max: None,
         }
     }
 }
@@ -94,16 +98,9 @@ pub enum OptionsError {
         /// What is needed.
         min: u64,
     },
-    /// One segment would need more than may be unflushed.
-    #[error(
-        "segments of {bytes} bytes do not fit: {max} bytes may be unflushed with this memory (--flush-bytes)"
-    )]
-    Flush {
-        /// What was asked for.
-        bytes: u64,
-        /// What would fit.
-        max: u64,
-    },
+    /// What clients may do could need more than there is.
+    #[error("what is allowed does not fit the memory:\n{0}")]
+    Exceeded(Box<Plan>),
     /// Listening beyond loopback needs authentication.
     #[error(
         "listening on {0} would let anybody on the network read and write: clients are not authenticated \
@@ -127,19 +124,18 @@ impl ServeOptions {
         if self.memory_bytes < MEMORY_BYTES_MIN {
             return Err(OptionsError::Memory { bytes: self.memory_bytes, min: MEMORY_BYTES_MIN });
         }
-        let ingest = self.ingest_limits();
-        let max = (ingest.pool_bytes - ingest.in_flight_bytes) / 2;
-        if self.flush_bytes > max {
-            return Err(OptionsError::Flush { bytes: self.flush_bytes, max });
-        }
         for (name, value) in [
-            ("flush_bytes", self.flush_bytes),
-            ("topics_max", self.topics_max as u64),
+            ("flush_bytes", Some(self.flush_bytes)),
+            ("topics_max", self.topics_max),
             ("partitions_max", self.partitions_max),
         ] {
-            if value == 0 {
+            if value == Some(0) {
                 return Err(OptionsError::Zero(name));
             }
+        }
+        let plan = self.plan();
+        if !plan.fits() {
+            return Err(OptionsError::Exceeded(Box::new(plan)));
         }
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
             return Err(OptionsError::HalfCertificate);
@@ -150,13 +146,37 @@ impl ServeOptions {
         Ok(())
     }
 
-    /// What a node is held to: memory is divided into eighths.
+    /// How the memory is divided.
+    pub fn plan(&self) -> Plan {
+        self.plan_for(None, 0)
+    }
+
+    /// How the memory is divided, and whether so many connections and subscriptions fit.
+    pub fn plan_for(&self, connections: Option<u64>, subscriptions: u64) -> Plan {
+        let demand = Demand {
+            connections,
+            subscriptions,
+            topics: self.topics_max,
+            partitions: self.partitions_max,
+            flush_bytes: self.flush_bytes,
+            largest_batch_bytes: footprint(LARGEST_FRAME_BYTES),
+        };
+        Plan::new(self.memory_bytes, &demand)
+    }
+
+    /// What a node is held to.
     pub fn node_limits(&self) -> NodeLimits {
+        let plan = self.plan();
         NodeLimits {
-            ingest: self.ingest_limits(),
+            memory: plan.budget(),
+            ingest: IngestLimits {
+                window_bytes_min: LARGEST_FRAME_BYTES,
+                window_bytes_max: 8 * LARGEST_FRAME_BYTES,
+                turn_bytes: LARGEST_FRAME_BYTES,
+            },
             topics: TopicLimits {
-                topics_max: self.topics_max,
-                partitions_max: self.partitions_max,
+                topics_max: usize::try_from(plan.topics_max).unwrap_or(usize::MAX),
+                partitions_max: plan.partitions_max,
                 batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
             },
             delivery: DeliveryLimits {
@@ -165,17 +185,6 @@ impl ServeOptions {
                 outbox_bytes: 2 << 20,
                 cursors_per_lane_max: 10_000,
             },
-            hot_bytes: self.memory_bytes / 8,
-        }
-    }
-
-    const fn ingest_limits(&self) -> IngestLimits {
-        let smallest = (BATCH_BYTES_MAX_DEFAULT + BATCH_FRAME_OVERHEAD_BYTES) as u64;
-        IngestLimits {
-            pool_bytes: self.memory_bytes / 8 * 3,
-            in_flight_bytes: self.memory_bytes / 8,
-            window_bytes_min: smallest,
-            window_bytes_max: 8 * smallest,
         }
     }
 }
@@ -183,6 +192,7 @@ impl ServeOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ledger::Ledger;
 
     #[test]
     fn the_default_is_consistent() {
@@ -190,7 +200,8 @@ mod tests {
         let small =
             ServeOptions { memory_bytes: MEMORY_BYTES_MIN, flush_bytes: 8 << 20, ..ServeOptions::default() };
         assert_eq!(small.check(), Ok(()));
-        crate::core::ingest::Ingest::new(small.node_limits().ingest);
+        let limits = small.node_limits();
+        crate::core::ingest::Ingest::new(limits.ingest, Ledger::new(limits.memory));
     }
 
     #[test]

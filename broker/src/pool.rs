@@ -67,6 +67,11 @@ impl BufferPool {
     }
 }
 
+/// Bytes that a buffer for `length` bytes really takes.
+pub fn capacity_of(length: usize) -> usize {
+    class_of(length).map_or(length, |(_, capacity)| capacity)
+}
+
 /// The size class that holds `length` bytes, and its size; `None` for lengths that are not pooled.
 fn class_of(length: usize) -> Option<(usize, usize)> {
     if length < POOLED_BYTES_MIN {

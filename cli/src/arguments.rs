@@ -11,6 +11,7 @@ use crate::ctx::CtxArguments;
 use crate::dump::DumpArguments;
 use crate::failure::Exit;
 use crate::man::ManArguments;
+use crate::plan::PlanArguments;
 use crate::repair::RepairArguments;
 use crate::send::SendArguments;
 use crate::serve::ServeArguments;
@@ -65,6 +66,8 @@ pub(crate) enum Command {
     Repair(RepairArguments),
     /// Show what stands in the files of a data directory
     Dump(DumpArguments),
+    /// Show how a broker would divide its memory, and whether what you need fits
+    Plan(PlanArguments),
     /// Name the brokers you work with
     Ctx(CtxArguments),
     /// Show or check what 'weir serve' would run with
@@ -146,6 +149,7 @@ mod tests {
             "verify dir --repair-plan",
             "repair dir --accept-loss journal:0..4096 orders/0:1..2",
             "dump dir/journal/0000.wal --records --json",
+            "plan --memory 2GiB --connections 500 --subscriptions 10000 --partitions 1000 --json",
             "ctx add prod weir://h:7400",
             "config show --origin",
             "config check -c weir.toml",

@@ -29,6 +29,8 @@ pub(crate) enum Code {
     Damaged,
     /// A repair could not be done.
     Repair,
+    /// What is allowed or asked for does not fit the memory.
+    Memory,
     /// A topic exists with other settings: the code that the broker has for it.
     TopicExists,
 }
@@ -49,6 +51,7 @@ impl Code {
             Self::Broken => "WEIR-5010",
             Self::Damaged => "WEIR-5011",
             Self::Repair => "WEIR-5012",
+            Self::Memory => "WEIR-5013",
             Self::TopicExists => "WEIR-2002",
         }
     }

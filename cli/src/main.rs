@@ -17,6 +17,7 @@ mod failure;
 mod interrupt;
 mod man;
 mod output;
+mod plan;
 mod progress;
 mod record;
 mod repair;
@@ -64,6 +65,7 @@ fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Repair(repair) => repair::run(repair, global),
         Command::Dump(dump) => dump::run(dump, global),
         Command::Ctx(ctx) => ctx::run(ctx, global),
+        Command::Plan(plan) => plan::run(plan, global),
         Command::Config(config) => config::run(config, global),
         Command::Completions(completions) => completions::run(completions),
         Command::Version => version::run(global),

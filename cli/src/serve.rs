@@ -1,11 +1,13 @@
-//! `weir serve`: runs the broker. The only file that knows the broker's crate.
+//! `weir serve`: runs the broker. The only file that knows the broker's crate, beside `plan.rs` which shows its sums.
 
 use std::path::PathBuf;
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use weir_broker::{ServeOptions, Server, TransportChoice};
+use weir_broker::options::{MEMORY_BYTES_DEFAULT_MAX, MEMORY_BYTES_MIN};
+use weir_broker::plan::Plan;
+use weir_broker::{OptionsError, ServeOptions, Server, TransportChoice};
 use weir_client::context::{Context, Contexts};
 
 use crate::arguments::Global;
@@ -13,6 +15,7 @@ use crate::code::Code;
 use crate::config::{Key, Layers, LogFormat, ServeConfig, ServeFlags, Transport};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::plan::PlanArguments;
 use crate::value::SizeText;
 
 /// The port brokers listen on unless told otherwise; one there is worth a context of its own.
@@ -42,20 +45,43 @@ pub(crate) fn default_of(key: Key) -> String {
         Key::TlsCertificate | Key::TlsKey => String::new(),
         Key::InsecureListen => options.insecure_listen.to_string(),
         Key::Transport => "auto".to_owned(),
-        Key::Memory => SizeText(options.memory_bytes).to_string(),
+        Key::Memory => SizeText(memory_default()).to_string(),
         Key::JournalBytesMax => SizeText(options.journal_bytes_max).to_string(),
         Key::FlushBytes => SizeText(options.flush_bytes).to_string(),
         Key::ScrubRate => SizeText(options.scrub_bytes_per_second).to_string(),
-        Key::TopicsMax => options.topics_max.to_string(),
-        Key::PartitionsMax => options.partitions_max.to_string(),
+        Key::TopicsMax | Key::PartitionsMax => String::new(),
         Key::LogLevel => "info".to_owned(),
         Key::LogFormat => "text".to_owned(),
     }
 }
 
+/// A quarter of the machine's memory, within what makes sense.
+fn memory_default() -> u64 {
+    let machine = rustix::system::sysinfo();
+    let bytes = machine.totalram.saturating_mul(machine.mem_unit.into());
+    (bytes / 4).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_DEFAULT_MAX)
+}
+
 /// Checks that the settings fit together.
 pub(crate) fn check(config: &ServeConfig) -> Result<(), Failure> {
-    options(config).check().map_err(|error| Failure::new(Exit::Usage, Code::Configuration, error))
+    options(config).check().map_err(|error| {
+        let is_memory = matches!(error, OptionsError::Memory { .. } | OptionsError::Exceeded(_));
+        let code = if is_memory { Code::Memory } else { Code::Configuration };
+        Failure::new(Exit::Usage, code, error)
+    })
+}
+
+/// How a broker with these settings divides its memory.
+pub(crate) fn plan(arguments: &PlanArguments) -> Plan {
+    let default = ServeOptions::default();
+    let options = ServeOptions {
+        memory_bytes: arguments.memory.unwrap_or_else(memory_default),
+        topics_max: arguments.topics,
+        partitions_max: arguments.partitions,
+        flush_bytes: arguments.flush_bytes.unwrap_or(default.flush_bytes),
+        ..default
+    };
+    options.plan_for(arguments.connections, arguments.subscriptions)
 }
 
 /// Runs `weir serve`.

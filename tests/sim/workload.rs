@@ -6,6 +6,7 @@ use harness::Random;
 use weir_broker::core::NodeLimits;
 use weir_broker::core::coordinator::TopicLimits;
 use weir_broker::core::ingest::IngestLimits;
+use weir_broker::core::ledger::Budget;
 use weir_broker::core::subscription::DeliveryLimits;
 use weir_protocol::message::{ServerLimits, TopicSettings};
 use weir_protocol::units::Durability;
@@ -69,15 +70,19 @@ fn sizes(random: &mut Random) -> Sizes {
         merge_run_bytes: 8 << 10,
         merge_step_bytes: 16 << 10,
     };
-    let (pool_bytes, in_flight_bytes) =
-        if random.percent(50) { (128 << 10, 24 << 10) } else { (512 << 10, 128 << 10) };
+    let (unflushed, ingest) = if random.percent(50) { (128 << 10, 24 << 10) } else { (512 << 10, 128 << 10) };
+    let memory = Budget {
+        ingest,
+        unflushed,
+        hot_cache: random.between(0, 64 << 10),
+        delivery: 64 << 10,
+        connections: 1 << 20,
+        dedup: 0,
+        control: 1 << 20,
+    };
     let node = NodeLimits {
-        ingest: IngestLimits {
-            pool_bytes,
-            in_flight_bytes,
-            window_bytes_min: 9 << 10,
-            window_bytes_max: 36 << 10,
-        },
+        memory,
+        ingest: IngestLimits { window_bytes_min: 9 << 10, window_bytes_max: 36 << 10, turn_bytes: 9 << 10 },
         topics: TopicLimits { topics_max: 10, partitions_max: 100, batch_bytes_max: BATCH_BYTES_MAX },
         delivery: DeliveryLimits {
             frame_bytes: 16 << 10,
@@ -85,7 +90,6 @@ fn sizes(random: &mut Random) -> Sizes {
             outbox_bytes: 32 << 10,
             cursors_per_lane_max: 100,
         },
-        hot_bytes: random.between(0, 64 << 10),
     };
     let small = |random: &mut Random, most| u32::try_from(random.between(1, most)).unwrap_or(1);
     let server = ServerLimits {

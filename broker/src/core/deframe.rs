@@ -16,6 +16,13 @@ pub struct Announced {
     pub body_bytes: usize,
 }
 
+impl Announced {
+    /// Length of the whole frame.
+    pub const fn frame_bytes(&self) -> u64 {
+        (FRAME_HEADER_BYTES + self.body_bytes) as u64
+    }
+}
+
 /// What a deframer found next.
 #[derive(Debug)]
 pub enum Found {

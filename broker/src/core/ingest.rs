@@ -1,60 +1,87 @@
-//! Memory for what producers send: what was received and is not in segments stays near the pool.
+//! Credit for what producers send: bytes each publish lane may still send, shared fairly.
 //!
-//! Credit is reserved memory. What is granted may arrive at any moment, so it counts as used from then on; when it
-//! has arrived it is held until it is durable; then it counts as unflushed until it is in segments.
+//! Memory is taken from the ledger when a frame is announced, before any of its body is kept ([`admit`]); it is held
+//! until the batch is durable, then it counts as unflushed until the batch is in segments. Credit is what lanes are let
+//! send, so that they seldom have to wait for that.
 //!
-//! Every lane gets a smallest window, whatever the pool says: a lane that could not send one batch would starve
-//! behind idle ones. These windows may exceed the pool if there are many lanes; therefore nothing is read from publish
-//! lanes while [`Ingest::is_over`]. That cannot deadlock: the disk needs no reading to go on.
+//! Lanes that want more are raised in turn by the same number of bytes (deficit round robin): one that sends as fast as
+//! it can takes what others leave, and no more. Every lane gets a smallest window, whatever the pool says: a lane that could
+//! not send one batch would starve behind idle ones. These windows may exceed the pool if there are many lanes; what is
+//! read never does. That cannot deadlock: the disk needs no reading to go on.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use weir_protocol::Credit;
 
 use crate::core::LaneId;
+use crate::core::ledger::{Ledger, Pool, Reservation};
+use crate::pool::capacity_of;
 
-/// What the pool is divided by.
+/// What a batch costs beside its bytes, in the tail of its partition, on its way to the journal and to segments. With
+/// many small batches this is most of what they cost.
+pub const BATCH_STATE_BYTES: u64 = 512;
+
+/// Memory that a batch in a frame of `bytes` takes: its buffer, and what it costs beside.
+pub fn footprint(bytes: u64) -> u64 {
+    let buffer = usize::try_from(bytes).map_or(usize::MAX, capacity_of);
+    buffer as u64 + BATCH_STATE_BYTES
+}
+
+/// How lanes share the pool.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct IngestLimits {
-    /// Bytes that may be granted, held and unflushed together.
-    pub pool_bytes: u64,
-    /// Bytes of the pool that only data in flight may use, so that a slow flusher slows producers before it stops them.
-    pub in_flight_bytes: u64,
     /// Least credit of a lane: it must hold the largest batch.
     pub window_bytes_min: u64,
     /// Most credit of a lane: more than a round trip and a sync can use is only memory.
     pub window_bytes_max: u64,
+    /// What a lane is raised by when it is its turn.
+    pub turn_bytes: u64,
 }
 
-/// The pool and the lanes that draw on it.
+/// Takes memory for a frame of `bytes`, if it can be held now and unflushed later.
+pub fn admit(ledger: &Ledger, bytes: u64) -> Option<Reservation> {
+    let bytes = footprint(bytes);
+    if bytes <= unflushed_room(ledger) { ledger.reserve(Pool::Ingest, bytes) } else { None }
+}
+
+/// The lanes that draw on the pool.
 #[derive(Debug)]
 pub struct Ingest {
     limits: IngestLimits,
+    ledger: Ledger,
     lanes: BTreeMap<LaneId, Lane>,
-    /// Lanes whose window could not be raised for want of memory, in order of arrival; a lane is in it at most once.
+    /// Lanes that want more credit, in turn; a lane is in it at most once.
     waiting: VecDeque<LaneId>,
+    /// Lanes that were raised and not told yet; a lane is in it at most once.
+    raised: VecDeque<LaneId>,
     granted: u64,
     held: u64,
-    unflushed: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Lane {
     credit: Credit,
+    /// Bytes of its frames that are in memory.
     held: u64,
+    /// What it may be raised by before it is the turn of others.
+    deficit: u64,
     waits: bool,
+    raised: bool,
 }
 
 impl Ingest {
-    /// An unused pool.
+    /// No lane.
     ///
     /// # Panics
     /// If the limits contradict each other: configuration is checked before.
-    pub fn new(limits: IngestLimits) -> Self {
+    pub fn new(limits: IngestLimits, ledger: Ledger) -> Self {
         assert!(limits.window_bytes_min <= limits.window_bytes_max, "a lane's window has a range");
-        assert!(limits.window_bytes_min <= limits.in_flight_bytes, "the smallest window fits the pool");
-        assert!(limits.in_flight_bytes <= limits.pool_bytes, "data in flight is part of the pool");
-        Self { limits, lanes: BTreeMap::new(), waiting: VecDeque::new(), granted: 0, held: 0, unflushed: 0 }
+        assert!(limits.turn_bytes > 0, "a turn without bytes would never end");
+        let largest = footprint(limits.window_bytes_min);
+        assert!(largest <= ledger.limit(Pool::Ingest), "the largest batch fits the pool");
+        assert!(largest <= ledger.limit(Pool::Unflushed), "the largest batch can be unflushed");
+        let (waiting, raised) = (VecDeque::new(), VecDeque::new());
+        Self { limits, ledger, lanes: BTreeMap::new(), waiting, raised, granted: 0, held: 0 }
     }
 
     /// A lane was opened. Its first grant comes from [`Ingest::next_grant`].
@@ -62,7 +89,7 @@ impl Ingest {
     /// # Panics
     /// If it is open already.
     pub fn open(&mut self, lane: LaneId) {
-        let earlier = self.lanes.insert(lane, Lane { credit: Credit::default(), held: 0, waits: true });
+        let earlier = self.lanes.insert(lane, Lane { waits: true, ..Lane::default() });
         assert!(earlier.is_none(), "a lane is opened once");
         self.waiting.push_back(lane);
     }
@@ -72,30 +99,38 @@ impl Ingest {
         if let Some(closed) = self.lanes.remove(&lane) {
             self.granted -= closed.credit.available();
             self.waiting.retain(|waiting| *waiting != lane);
+            self.raised.retain(|raised| *raised != lane);
         }
     }
 
-    /// A frame of `bytes` has arrived on a lane. Says whether it was within the lane's credit.
+    /// A frame of `bytes` has arrived on a lane, in memory that was taken by [`admit`]. Says whether it was within the
+    /// lane's credit; if not, the memory is free again.
     #[must_use]
     pub fn receive(&mut self, lane: LaneId, bytes: u64) -> bool {
-        let Some(state) = self.lanes.get_mut(&lane) else { return false };
-        if state.credit.spend(bytes).is_err() {
+        let state = self.lanes.get_mut(&lane);
+        let within = state.and_then(|state| state.credit.spend(bytes).is_ok().then_some(state));
+        let Some(state) = within else {
+            self.ledger.give_back(Pool::Ingest, footprint(bytes));
             return false;
-        }
+        };
         state.held += bytes;
         self.granted -= bytes;
         self.held += bytes;
         true
     }
 
-    /// A frame of `bytes` needs no memory any more, or has become durable as `unflushed` bytes of data.
+    /// A frame of `bytes` needs no memory any more, or has become durable as a batch that takes `unflushed` bytes until
+    /// it is flushed.
     ///
     /// # Panics
-    /// If more is released than is held.
+    /// If more is released than is held, or the batch takes more than its frame did.
     pub fn release(&mut self, lane: LaneId, bytes: u64, unflushed: u64) {
         assert!(self.held >= bytes, "only what is held is released");
+        let taken = footprint(bytes);
+        assert!(unflushed <= taken, "a batch takes no more than the frame it came in");
         self.held -= bytes;
-        self.unflushed += unflushed;
+        self.ledger.shift(Pool::Ingest, Pool::Unflushed, unflushed);
+        self.ledger.give_back(Pool::Ingest, taken - unflushed);
         let Some(state) = self.lanes.get_mut(&lane) else { return };
         state.held -= bytes;
         if !state.waits && state.credit.available() < self.limits.window_bytes_max / 2 {
@@ -104,50 +139,59 @@ impl Ingest {
         }
     }
 
-    /// `bytes` of data have reached segments.
-    ///
-    /// # Panics
-    /// If more is flushed than is unflushed.
-    pub fn flushed(&mut self, bytes: u64) {
-        assert!(self.unflushed >= bytes, "only what is unflushed is flushed");
-        self.unflushed -= bytes;
-    }
-
-    /// The next lane whose limit can be raised, with its new limit. Call until it gives none.
+    /// The next lane whose limit was raised, with its new limit. Call until it gives none.
     ///
     /// # Panics
     /// If the pool would be exceeded for more than a smallest window.
     pub fn next_grant(&mut self) -> Option<(LaneId, u64)> {
-        let room = self.room();
-        let window = self.window();
-        for _ in 0..self.waiting.len() {
-            let lane = self.waiting.pop_front()?;
-            let state = self.lanes.get_mut(&lane).expect("lanes that wait are open");
-            let wanted = window.saturating_sub(state.credit.available());
-            let least = self.limits.window_bytes_min.saturating_sub(state.credit.available());
-            let raise = wanted.min(room).max(least);
-            if raise == 0 && wanted > 0 {
-                // Its window is smaller than wished, but large enough to go on with.
-                self.waiting.push_back(lane);
-                continue;
-            }
-            state.waits = false;
-            if raise == 0 {
-                continue;
-            }
-            let limit = state.credit.limit() + raise;
-            state.credit.grant(limit);
-            self.granted += raise;
-            let fits = self.granted + self.held <= self.limits.in_flight_bytes;
-            assert!(least > 0 || fits, "only a smallest window is granted beyond the pool");
-            return Some((lane, limit));
+        if self.raised.is_empty() {
+            self.share();
         }
-        None
+        let lane = self.raised.pop_front()?;
+        let state = self.lanes.get_mut(&lane).expect("lanes that were raised are open");
+        state.raised = false;
+        Some((lane, state.credit.limit()))
     }
 
-    /// Whether more is held than the pool allows: nothing should be read from publish lanes until that has changed.
-    pub const fn is_over(&self) -> bool {
-        self.held > self.limits.in_flight_bytes || self.held + self.unflushed > self.limits.pool_bytes
+    /// Raises the lanes that wait, in turn, as far as there is room.
+    fn share(&mut self) {
+        let window = self.window();
+        let mut in_vain = 0;
+        while in_vain < self.waiting.len() {
+            let Some(lane) = self.waiting.pop_front() else { return };
+            let room = self.room();
+            let state = self.lanes.get_mut(&lane).expect("lanes that wait are open");
+            let available = state.credit.available();
+            let wanted = window.saturating_sub(available + state.held);
+            let least = self.limits.window_bytes_min.saturating_sub(available);
+            state.deficit = state.deficit.min(self.limits.turn_bytes) + self.limits.turn_bytes;
+            let raise = wanted.min(room).min(state.deficit).max(least);
+            if raise > 0 {
+                state.credit.grant(state.credit.limit() + raise);
+                self.granted += raise;
+                let fits = self.granted + self.ledger.taken(Pool::Ingest) <= self.ledger.limit(Pool::Ingest);
+                assert!(least > 0 || fits, "only a smallest window is granted beyond the pool");
+                if !std::mem::replace(&mut state.raised, true) {
+                    self.raised.push_back(lane);
+                }
+            }
+            in_vain = if raise > 0 { 0 } else { in_vain + 1 };
+            if raise < wanted {
+                // It has had its turn, and goes behind the others.
+                state.deficit -= raise.min(state.deficit);
+                self.waiting.push_back(lane);
+            } else {
+                // Who wants nothing saves up nothing.
+                state.deficit = 0;
+                state.waits = false;
+            }
+        }
+    }
+
+    /// Whether the largest batch could not be kept now: nothing should be read from publish lanes until it can.
+    pub fn is_over(&self) -> bool {
+        let largest = footprint(self.limits.window_bytes_min);
+        largest > self.ledger.room(Pool::Ingest) || largest > unflushed_room(&self.ledger)
     }
 
     /// Bytes that lanes may still send.
@@ -160,121 +204,27 @@ impl Ingest {
         self.held
     }
 
-    /// Durable bytes that are not in segments yet.
-    pub const fn unflushed(&self) -> u64 {
-        self.unflushed
-    }
-
     /// Lanes that wait for memory.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// Bytes that can be granted now.
-    const fn room(&self) -> u64 {
-        let in_flight = self.limits.in_flight_bytes.saturating_sub(self.granted + self.held);
-        let all = self.limits.pool_bytes.saturating_sub(self.granted + self.held + self.unflushed);
-        if in_flight < all { in_flight } else { all }
+    fn room(&self) -> u64 {
+        self.ledger.room(Pool::Ingest).min(unflushed_room(&self.ledger)).saturating_sub(self.granted)
     }
 
-    /// What a lane is raised to: half the pool shared by the lanes there are, within the limits.
+    /// What a lane is raised to: the pool shared by the lanes there are, within the limits.
     fn window(&self) -> u64 {
-        let share = self.limits.in_flight_bytes / 2 / (self.lanes.len() as u64).max(1);
+        let share = self.ledger.limit(Pool::Ingest) / (self.lanes.len() as u64).max(1);
         share.clamp(self.limits.window_bytes_min, self.limits.window_bytes_max)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::core::{ConnectionId, StreamId};
-
-    const LIMITS: IngestLimits = IngestLimits {
-        pool_bytes: 2000,
-        in_flight_bytes: 1000,
-        window_bytes_min: 100,
-        window_bytes_max: 400,
-    };
-
-    fn lane(number: u64) -> LaneId {
-        LaneId { connection: ConnectionId(1), stream: StreamId(number) }
-    }
-
-    #[test]
-    fn every_lane_gets_a_smallest_window_and_reading_stops_when_too_much_came() {
-        let mut ingest = Ingest::new(LIMITS);
-        for number in 0..12 {
-            ingest.open(lane(number));
-        }
-        let granted: Vec<_> = std::iter::from_fn(|| ingest.next_grant()).collect();
-        assert_eq!(granted.len(), 12, "also those that do not fit 1000");
-        for number in 0..12 {
-            assert_eq!(ingest.is_over(), number > 10);
-            assert!(ingest.receive(lane(number), 100));
-        }
-        ingest.release(lane(0), 100, 0);
-        ingest.release(lane(1), 100, 0);
-        assert!(!ingest.is_over());
-    }
-
-    #[test]
-    fn unflushed_data_stops_reading_and_flushing_resumes_it() {
-        let mut ingest = Ingest::new(LIMITS);
-        ingest.open(lane(0));
-        let mut sent = 0;
-        while !ingest.is_over() {
-            let (_, limit) = ingest.next_grant().expect("the lane has used its window up");
-            let bytes = limit - sent;
-            assert!(ingest.receive(lane(0), bytes));
-            ingest.release(lane(0), bytes, bytes);
-            sent = limit;
-        }
-        assert!(ingest.is_over());
-        let over = ingest.unflushed();
-        assert!(over > 2000 && over <= 2000 + LIMITS.window_bytes_max, "{over}");
-        ingest.flushed(1500);
-        assert!(!ingest.is_over());
-    }
-
-    proptest! {
-        #[test]
-        fn everything_returns_and_grants_stay_near_the_pool(
-            steps in proptest::collection::vec((0u8..6, 0u64..6, 1u64..300), 0..400),
-        ) {
-            let mut ingest = Ingest::new(LIMITS);
-            let mut open: BTreeMap<LaneId, (u64, u64)> = BTreeMap::new();
-            let mut held: VecDeque<(LaneId, u64)> = VecDeque::new();
-            let mut unflushed = 0;
-            for (step, number, bytes) in steps {
-                let lane = lane(number);
-                match step {
-                    0 if !open.contains_key(&lane) => { ingest.open(lane); open.insert(lane, (0, 0)); }
-                    1 if held.iter().all(|(held, _)| *held != lane) => { ingest.close(lane); open.remove(&lane); }
-                    2 | 3 => if let Some((sent, limit)) = open.get_mut(&lane) {
-                        let fits = *sent + bytes <= *limit;
-                        prop_assert_eq!(ingest.receive(lane, bytes), fits);
-                        if fits { *sent += bytes; held.push_back((lane, bytes)); }
-                    },
-                    4 => if let Some((lane, bytes)) = held.pop_front() {
-                        ingest.release(lane, bytes, bytes / 2);
-                        unflushed += bytes / 2;
-                    },
-                    _ => { ingest.flushed(unflushed); unflushed = 0; }
-                }
-                while let Some((lane, limit)) = ingest.next_grant() {
-                    let known = open.get_mut(&lane).expect("only open lanes are granted");
-                    prop_assert!(limit > known.1);
-                    known.1 = limit;
-                }
-                let smallest = open.len() as u64 * LIMITS.window_bytes_min;
-                prop_assert!(ingest.granted() <= LIMITS.in_flight_bytes + smallest);
-            }
-            for (lane, bytes) in held { ingest.release(lane, bytes, 0); }
-            for lane in open.keys() { ingest.close(*lane); }
-            ingest.flushed(unflushed);
-            prop_assert_eq!((ingest.granted(), ingest.held(), ingest.unflushed(), ingest.waiting()), (0, 0, 0, 0));
-        }
-    }
+/// What can still be taken for batches so that all of them can become unflushed.
+fn unflushed_room(ledger: &Ledger) -> u64 {
+    ledger.room(Pool::Unflushed).saturating_sub(ledger.taken(Pool::Ingest))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,6 @@ mod snapshot;
 mod topic;
 mod trim;
 
-use std::collections::VecDeque;
-
 use weir_protocol::message::{Failure, Message, ProducerOpened, SubscribeOpen, TopicDescription};
 use weir_protocol::units::{Epoch, Incarnation, PartitionId, PartitionKey, ProducerId, TopicId};
 use weir_storage::frame::{Frame, TopicDefinition};
@@ -14,7 +12,9 @@ use weir_storage::state::{NodeState, PartitionState};
 
 use crate::core::coordinator::{Coordinator, Refusal, TopicLimits};
 use crate::core::event::{FlushedPartition, Request};
+use crate::core::hot::HotCache;
 use crate::core::ingest::{Ingest, IngestLimits};
+use crate::core::ledger::{Budget, Ledger, Pool};
 use crate::core::partition::Partition;
 use crate::core::publish::{Publishing, TopicChange, TopicChangeKind, Waiting};
 use crate::core::requests::Requests;
@@ -25,20 +25,20 @@ use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
 /// What a node is held to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NodeLimits {
-    /// Memory for what producers send.
+    /// Memory, by what it is for.
+    pub memory: Budget,
+    /// How lanes of producers share theirs.
     pub ingest: IngestLimits,
     /// Topics and partitions.
     pub topics: TopicLimits,
     /// What is read and sent at a time.
     pub delivery: DeliveryLimits,
-    /// Bytes of flushed batches kept in memory for readers near the end.
-    pub hot_bytes: u64,
 }
 
 /// Everything a node knows, and the rules by which that changes.
 #[derive(Debug)]
 pub struct Node {
-    limits: NodeLimits,
+    ledger: Ledger,
     coordinator: Coordinator,
     partitions: Partitions,
     ingest: Ingest,
@@ -48,10 +48,7 @@ pub struct Node {
     trims: TrimLookups,
     /// Who waits for the snapshot that is being made.
     snapshot: Option<(LaneId, u32)>,
-    /// Partitions in the order in which batches were appended: the order in which memory is given back.
-    appended: VecDeque<PartitionKey>,
-    /// Bytes of all partitions' tails.
-    tail_bytes: u64,
+    hot: HotCache,
     next_producer: u64,
     storage_full: bool,
     going_away: bool,
@@ -82,8 +79,8 @@ pub struct NodeFigures {
     pub held_bytes: u64,
     /// Bytes durable and not in segments.
     pub unflushed_bytes: u64,
-    /// Bytes of batches in memory.
-    pub tail_bytes: u64,
+    /// Bytes taken from each pool, in the order of [`Pool::ALL`].
+    pub taken_bytes: [u64; Pool::ALL.len()],
     /// Publish lanes that wait for memory.
     pub waiting_lanes: u64,
     /// Batches appended since the start.
@@ -110,18 +107,18 @@ impl Node {
     ) -> Self {
         assert!(incarnation.get() < 1 << 32, "producer identities carry the incarnation in 32 bits");
         let coordinator = Coordinator::recovered(limits.topics, state.topics.values().cloned(), seed);
+        let ledger = Ledger::new(limits.memory);
         let mut node = Self {
-            limits,
+            ledger: ledger.clone(),
             coordinator,
             partitions: Partitions::new(),
-            ingest: Ingest::new(limits.ingest),
+            ingest: Ingest::new(limits.ingest, ledger.clone()),
             publishing: Publishing::default(),
             requests: Requests::default(),
             subscriptions: Subscriptions::new(limits.delivery),
             trims: TrimLookups::default(),
             snapshot: None,
-            appended: VecDeque::new(),
-            tail_bytes: 0,
+            hot: HotCache::new(ledger),
             next_producer: incarnation.get() << 32,
             storage_full: false,
             going_away: false,
@@ -171,10 +168,15 @@ impl Node {
     pub fn settle(&mut self, actions: &mut Actions) {
         self.publishing.send_answers(actions);
         self.subscriptions.pump(&mut self.partitions, actions);
-        self.evict();
+        self.hot.settle(&mut self.partitions);
         while let Some((lane, limit)) = self.ingest.next_grant() {
             actions.outgoing.push(Outgoing::Grant(lane, limit));
         }
+    }
+
+    /// The node's memory, for those around it who take some.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Takes no new batch from now on.
@@ -183,7 +185,7 @@ impl Node {
     }
 
     /// Whether more has come than memory was set aside for: publish lanes should not be read.
-    pub const fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.ingest.is_over()
     }
 
@@ -200,8 +202,8 @@ impl Node {
             subscription_lanes: self.subscriptions.lanes() as u64,
             granted_bytes: self.ingest.granted(),
             held_bytes: self.ingest.held(),
-            unflushed_bytes: self.ingest.unflushed(),
-            tail_bytes: self.tail_bytes,
+            unflushed_bytes: self.ledger.taken(Pool::Unflushed),
+            taken_bytes: Pool::ALL.map(|pool| self.ledger.taken(pool)),
             waiting_lanes: self.ingest.waiting() as u64,
             appended_batches: self.counted.batches,
             appended_records: self.counted.records,
@@ -314,23 +316,8 @@ impl Node {
         for flushed in partitions {
             if let Some(partition) = self.partitions.get_mut(&flushed.key) {
                 let bytes = partition.flushed(flushed.flushed_end, flushed.log_start, flushed.bytes);
-                self.ingest.flushed(bytes);
+                self.hot.flushed(bytes);
             }
-        }
-    }
-
-    /// Gives back memory of flushed batches beyond the hot cache, oldest first.
-    fn evict(&mut self) {
-        while self.tail_bytes > self.limits.hot_bytes {
-            let Some(oldest) = self.appended.front() else { return };
-            let evicted = self.partitions.get_mut(oldest).map(Partition::evict);
-            match evicted {
-                Some(Some(bytes)) => self.tail_bytes -= bytes,
-                // The oldest batch is in no segment yet; no later one can be.
-                Some(None) => return,
-                None => {}
-            }
-            self.appended.pop_front();
         }
     }
 

@@ -89,8 +89,8 @@ pub struct PendingAppend {
     pub entry: Option<AckEntry>,
     /// Bytes of the frame it came in.
     pub frame_bytes: u64,
-    /// Bytes it takes stored.
-    pub stored_bytes: u64,
+    /// Bytes it takes in memory until it is flushed.
+    pub memory_bytes: u64,
 }
 
 /// A change of a topic that waits for the journal.

@@ -19,6 +19,8 @@ use weir_protocol::{Credit, ErrorCode, Problem};
 
 use crate::core::deframe::{Announced, Deframer, Found};
 use crate::core::event::Request;
+use crate::core::ingest;
+use crate::core::ledger::{Ledger, Reservation};
 use crate::core::{ConnectionId, Event, LaneId, StreamId};
 use crate::pool::BufferPool;
 
@@ -57,6 +59,7 @@ pub struct Session {
     connection: ConnectionId,
     identity: Identity,
     pool: BufferPool,
+    ledger: Ledger,
     greeted: bool,
     client_name: String,
     streams: BTreeMap<StreamId, Stream>,
@@ -66,6 +69,20 @@ pub struct Session {
 struct Stream {
     deframer: Deframer,
     role: Role,
+    /// A batch that was announced and has no memory yet: nothing more is heard before it has.
+    announced: Option<Announced>,
+    /// The memory of the batch that is arriving.
+    memory: Option<Reservation>,
+}
+
+/// How far the bytes that arrived were heard.
+#[derive(Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Heard {
+    /// All of them.
+    All,
+    /// These wait for memory: they are to be heard again, before anything that comes later.
+    NoRoom(Bytes),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,11 +101,12 @@ enum Role {
 
 impl Session {
     /// A connection that has said nothing yet.
-    pub const fn new(connection: ConnectionId, identity: Identity, pool: BufferPool) -> Self {
+    pub fn new(connection: ConnectionId, identity: Identity, (pool, ledger): (BufferPool, Ledger)) -> Self {
         Self {
             connection,
             identity,
             pool,
+            ledger,
             greeted: false,
             client_name: String::new(),
             streams: BTreeMap::new(),
@@ -108,7 +126,8 @@ impl Session {
     /// The peer opened a stream. The transport bounds how many there can be.
     pub fn opened(&mut self, stream: StreamId) {
         let role = if self.streams.is_empty() && !self.greeted { Role::Greeting } else { Role::New };
-        self.streams.insert(stream, Stream { deframer: Deframer::default(), role });
+        let deframer = Deframer::default();
+        self.streams.insert(stream, Stream { deframer, role, announced: None, memory: None });
     }
 
     /// A stream has ended, in whatever way.
@@ -129,9 +148,11 @@ impl Session {
         actions.events.push(Event::Disconnected(self.connection));
     }
 
-    /// Whether batches come on a stream.
-    pub fn is_publish_lane(&self, stream: StreamId) -> bool {
-        self.streams.get(&stream).is_some_and(|stream| matches!(stream.role, Role::Publish(_)))
+    /// Whether a stream should not be read while there is no memory for batches: they come on it, and none is arriving.
+    /// One that is arriving has its memory already.
+    pub fn needs_memory(&self, stream: StreamId) -> bool {
+        let state = self.streams.get(&stream);
+        state.is_some_and(|state| matches!(state.role, Role::Publish(_)) && state.memory.is_none())
     }
 
     /// The node lets a publish lane send more. Gives the frame that tells the peer.
@@ -149,15 +170,22 @@ impl Session {
         stream: StreamId,
         mut bytes: Bytes,
         actions: &mut SessionActions,
-    ) -> Result<(), Violation> {
+    ) -> Result<Heard, Violation> {
         loop {
-            let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
+            let Some(state) = self.streams.get_mut(&stream) else { return Ok(Heard::All) };
+            if let Some(announced) = state.announced {
+                state.memory = ingest::admit(&self.ledger, announced.frame_bytes());
+                if state.memory.is_none() {
+                    return Ok(Heard::NoRoom(bytes));
+                }
+                state.announced = None;
+            }
             let max = state.role.frame_bytes_max(&self.identity.limits);
             let found =
                 state.deframer.next(&mut bytes, max, &self.pool).map_err(|error| bad(stream, error))?;
             match found {
-                Found::Nothing => return Ok(()),
-                Found::Header(announced) => state.role.admit(announced)?,
+                Found::Nothing => return Ok(Heard::All),
+                Found::Header(announced) => state.announced = state.role.admit(announced)?,
                 Found::Frame(frame) => {
                     self.frame(stream, &frame, actions).map_err(|violation| match violation {
                         Bad::Decode(error) => bad(stream, error),
@@ -195,10 +223,13 @@ impl Session {
                 Event::SubscribeOpened(lane, SubscribeOpen::from_frame(frame)?)
             }
             (Role::Publish(_), FrameKind::Publish) => {
-                let bytes = (FRAME_HEADER_BYTES + frame.body.len()) as u64;
+                let memory = state.memory.take();
                 let publish = Publish::from_frame(frame).map_err(|error| {
                     rule(ErrorCode::BatchCorrupt, &format!("stream {}: {error}", stream.0))
                 })?;
+                // From here on the node answers for it.
+                let _taken = memory.map(Reservation::hand_over);
+                let bytes = (FRAME_HEADER_BYTES + frame.body.len()) as u64;
                 Event::Publish(lane, Box::new(publish), bytes)
             }
             (Role::Subscribe, FrameKind::SubscribePartition) => {
@@ -244,17 +275,17 @@ impl Role {
         }
     }
 
-    /// Decides on a frame by its header, before any memory is taken for its body.
-    fn admit(&mut self, announced: Announced) -> Result<(), Violation> {
-        let Self::Publish(credit) = self else { return Ok(()) };
+    /// Decides on a frame by its header. Gives it back if memory is to be taken for its body.
+    fn admit(&mut self, announced: Announced) -> Result<Option<Announced>, Violation> {
+        let Self::Publish(credit) = self else { return Ok(None) };
         if announced.kind != FrameKind::Publish {
             let detail = format!("a {:?} frame has no place on a publish stream", announced.kind);
             return Err(Violation { code: ErrorCode::Protocol, detail });
         }
-        let bytes = (FRAME_HEADER_BYTES + announced.body_bytes) as u64;
         credit
-            .spend(bytes)
-            .map_err(|error| Violation { code: ErrorCode::CreditExceeded, detail: error.to_string() })
+            .spend(announced.frame_bytes())
+            .map_err(|error| Violation { code: ErrorCode::CreditExceeded, detail: error.to_string() })?;
+        Ok(Some(announced))
     }
 }
 

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{GoAway, Message};
 
-use crate::core::session::{Identity, Session, SessionActions, Violation};
+use crate::core::ledger::Ledger;
+use crate::core::session::{Heard, Identity, Session, SessionActions, Violation};
 use crate::core::{ConnectionId, Event, LaneId, Outgoing, StreamId};
 use crate::pool::BufferPool;
 use crate::queue::{Drained, Sender, mailbox};
@@ -86,9 +87,9 @@ struct Waiting {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, context: Context) {
+pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger): (Context, Ledger)) {
     let Accepted { connection, place: _place, profile: _ } = accepted;
-    let session = Session::new(id, context.identity.clone(), context.pool.clone());
+    let session = Session::new(id, context.identity.clone(), (context.pool.clone(), ledger));
     let peer = Rc::new(Peer {
         id,
         connection,
@@ -166,23 +167,31 @@ impl Peer {
         let mut pieces: Vec<Bytes> = vec![Bytes::new(); PIECES];
         let mut actions = SessionActions::default();
         let mut gate = self.context.gate.clone();
+        let mut unheard = VecDeque::new();
         loop {
             outbox.room().await;
-            if self.session.borrow().is_publish_lane(stream) && gate.wait_for(|open| *open).await.is_err() {
+            if self.session.borrow().needs_memory(stream) && gate.wait_for(|open| *open).await.is_err() {
                 return;
             }
-            let count = match receive.read_chunks(&mut pieces).await {
-                Ok(Some(count)) => count,
-                Ok(None)
-                | Err(
-                    ReadError::Reset(_)
-                    | ReadError::ConnectionLost(_)
-                    | ReadError::ClosedStream
-                    | ReadError::IllegalOrderedRead
-                    | ReadError::ZeroRttRejected,
-                ) => break,
-            };
-            if let Err(violation) = self.receive(stream, pieces.iter_mut().take(count), &mut actions) {
+            if unheard.is_empty() {
+                match receive.read_chunks(&mut pieces).await {
+                    Ok(Some(count)) => unheard.extend(pieces.iter_mut().take(count).map(std::mem::take)),
+                    Ok(None)
+                    | Err(
+                        ReadError::Reset(_)
+                        | ReadError::ConnectionLost(_)
+                        | ReadError::ClosedStream
+                        | ReadError::IllegalOrderedRead
+                        | ReadError::ZeroRttRejected,
+                    ) => break,
+                }
+                let bytes: usize = unheard.iter().map(Bytes::len).sum();
+                self.context.metrics.bytes_received.add(bytes as u64);
+            } else {
+                // Others were quicker than this stream; the gate closes in the node's next turn.
+                tokio::task::yield_now().await;
+            }
+            if let Err(violation) = self.receive(stream, &mut unheard, &mut actions) {
                 self.violated(&violation);
                 return;
             }
@@ -200,16 +209,19 @@ impl Peer {
         outbox.finish();
     }
 
-    fn receive<'a>(
+    /// Hears pieces of a stream, until one of them has to wait for memory.
+    fn receive(
         &self,
         stream: StreamId,
-        pieces: impl Iterator<Item = &'a mut Bytes>,
+        unheard: &mut VecDeque<Bytes>,
         actions: &mut SessionActions,
     ) -> Result<(), Violation> {
         let mut session = self.session.borrow_mut();
-        for piece in pieces {
-            self.context.metrics.bytes_received.add(piece.len() as u64);
-            session.receive(stream, std::mem::take(piece), actions)?;
+        while let Some(piece) = unheard.pop_front() {
+            if let Heard::NoRoom(rest) = session.receive(stream, piece, actions)? {
+                unheard.push_front(rest);
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use weir_storage::frame::Frame;
 use weir_storage::store::{FlushError, Flusher, Reader, SNAPSHOTS_DIRECTORY, SnapshotError};
 
 use crate::core::event::{FlushedPartition, SnapshotMade};
+use crate::core::ingest::BATCH_STATE_BYTES;
 use crate::queue::{Drained, Receiver, Sender};
 use crate::server::clock::wall_now;
 use crate::server::failure::Failures;
@@ -74,6 +75,8 @@ pub(crate) struct FlusherThread<D: Disk> {
 struct Turn {
     /// Since when something has been unflushed.
     unflushed_since: Option<Instant>,
+    /// Frames that are unflushed: small ones cost more memory than their bytes.
+    unflushed_frames: u64,
     /// A flush is due whatever the amount.
     forced: bool,
     /// No flush before this moment: the last one failed.
@@ -95,13 +98,20 @@ impl<D: Disk> FlusherThread<D> {
     fn run(mut self) -> Result<(), Fatal> {
         let mut items = Vec::new();
         let now = Instant::now();
-        let mut turn = Turn { unflushed_since: None, forced: false, not_before: None, maintain_at: now };
+        let mut turn = Turn {
+            unflushed_since: None,
+            unflushed_frames: 0,
+            forced: false,
+            not_before: None,
+            maintain_at: now,
+        };
         loop {
             let drained = self.inbox.drain_wait(&mut items, Some(self.pause(&turn)));
             for item in items.drain(..) {
                 match item {
                     ToFlusher::Durable { frames, end } => {
                         turn.unflushed_since.get_or_insert_with(Instant::now);
+                        turn.unflushed_frames += frames.len() as u64;
                         self.flusher.accept(frames, end);
                     }
                     ToFlusher::JournalFull => turn.forced = true,
@@ -133,7 +143,7 @@ impl<D: Disk> FlusherThread<D> {
 
     fn is_due(&self, turn: &Turn) -> bool {
         let now = Instant::now();
-        let pending = self.flusher.pending_bytes();
+        let pending = self.flusher.pending_bytes() + turn.unflushed_frames * BATCH_STATE_BYTES;
         let old = turn.unflushed_since.is_some_and(|since| now >= since + FLUSH_AFTER);
         let allowed = turn.not_before.is_none_or(|not_before| now >= not_before);
         allowed && (turn.forced || old || pending >= self.flush_bytes)
@@ -146,6 +156,7 @@ impl<D: Disk> FlusherThread<D> {
                     push(&mut self.node, Completion::StorageFull(false));
                 }
                 turn.unflushed_since = None;
+                turn.unflushed_frames = 0;
                 turn.forced = false;
                 push(&mut self.journal, ToJournal::Release(flushed.release));
                 let ends = flushed.ends.iter().map(|(key, _)| *key);

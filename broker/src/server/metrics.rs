@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use quinn::ConnectionError;
 use weir_protocol::ErrorCode;
 
+use crate::core::ledger::Pool;
 use crate::core::node::NodeFigures;
-pub use figure::{ByLabel, Counter, Gauge, Histogram, Label};
+pub use figure::{ByLabel, Counter, Gauge, Gauges, Histogram, Label};
 use figure::{Figure, MICROSECONDS, PLAIN};
 
 /// Whether clients should come.
@@ -96,6 +97,15 @@ impl Label for Refusal {
             Self::Draining => "draining",
         }
         .to_owned()
+    }
+}
+
+impl Label for Pool {
+    const NAME: &'static str = "pool";
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn text(self) -> String {
+        self.name().to_owned()
     }
 }
 
@@ -239,8 +249,10 @@ metrics! {
     ingest_held_bytes: Gauge = Gauge::default(), "weir_ingest_held_bytes";
     /// Publish lanes that wait for memory before they get more credit.
     ingest_waiting: Gauge = Gauge::default(), "weir_ingest_waiting_lanes";
-    /// Bytes of batches kept in memory for readers at the tail.
-    hot_cache_bytes: Gauge = Gauge::default(), "weir_hot_cache_bytes";
+    /// Bytes of memory taken, by what for.
+    memory_taken: Gauges<Pool> = Gauges::default(), "weir_memory_taken_bytes";
+    /// Bytes of memory that may be taken, by what for.
+    memory_limit: Gauges<Pool> = Gauges::default(), "weir_memory_limit_bytes";
     /// Reads from segments.
     cold_reads: Counter = Counter::default(), "weir_cold_reads_total";
     /// Bytes read from segments.
@@ -304,7 +316,7 @@ impl Metrics {
         self.ingest_held_bytes.set(figures.held_bytes);
         self.ingest_waiting.set(figures.waiting_lanes);
         self.unflushed_bytes.set(figures.unflushed_bytes);
-        self.hot_cache_bytes.set(figures.tail_bytes);
+        self.memory_taken.set_all(figures.taken_bytes);
         self.batches_appended.follow(figures.appended_batches);
         self.records_appended.follow(figures.appended_records);
         self.bytes_appended.follow(figures.appended_bytes);

@@ -103,6 +103,7 @@ impl Network {
         let going_away = self.context.going_away.clone();
         let closed = CancellationToken::new();
         let connections = TaskTracker::new();
+        let ledger = node.node.ledger().clone();
         let node = tokio::task::spawn_local(node.run());
         let http = self.metrics_listener.map(|listener| {
             tokio::task::spawn_local(http::serve(listener, Arc::clone(&metrics), closed.clone()))
@@ -113,7 +114,8 @@ impl Network {
         let (context, tracker) = (self.context, connections.clone());
         let welcome = move |accepted: Accepted| {
             next.set(next.get() + 1);
-            tracker.spawn_local(serve(ConnectionId(next.get()), accepted, context.clone()));
+            let shared = (context.clone(), ledger.clone());
+            tracker.spawn_local(serve(ConnectionId(next.get()), accepted, shared));
         };
         let door = tokio::task::spawn_local(door.run(going_away.clone(), welcome));
         metrics.set_readiness(Readiness::Ready);

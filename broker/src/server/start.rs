@@ -22,6 +22,7 @@ use weir_storage::limits::JOURNAL_FILES_LIMIT;
 use weir_storage::store::{OpenError, OpenOptions, Opened, SNAPSHOTS_DIRECTORY};
 
 use crate::core::Node;
+use crate::core::ledger::Pool;
 use crate::core::session::Identity;
 use crate::options::{OptionsError, ServeOptions};
 use crate::pool::BufferPool;
@@ -269,7 +270,7 @@ fn prepare(
     let (gate_sender, gate) = watch::channel(true);
     let context = Context {
         identity,
-        pool: BufferPool::new(usize::try_from(options.memory_bytes / 8).unwrap_or(usize::MAX)),
+        pool: BufferPool::new(usize::try_from(options.plan().bytes_of("buffers")).unwrap_or(usize::MAX)),
         node: to_node.clone(),
         gate,
         metrics: Arc::clone(&metrics),
@@ -375,6 +376,7 @@ fn start_storage(
         failures: failures.clone(),
     };
     threads.push(journal.start()?);
+    metrics.memory_limit.set_all(Pool::ALL.map(|pool| node.ledger().limit(pool)));
     let clock = Clock::start();
     let node = NodeTask { node, completions, requests, journal: to_journal, cold, clock, gate, metrics };
     Ok(Storage { node, scrub, lock: Box::new(opened.lock) })

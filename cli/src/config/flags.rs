@@ -32,7 +32,7 @@ pub(crate) struct ServeFlags {
     /// Transport profile: auto chooses by the address of the client
     #[arg(long, value_name = "auto|loopback|network")]
     transport: Option<String>,
-    /// Memory for records in flight, waiting and cached
+    /// Memory the broker may use, whatever clients do [default: a quarter of the machine's, at most 512MiB]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
     /// Size the journal may grow to
@@ -44,10 +44,10 @@ pub(crate) struct ServeFlags {
     /// Bytes of what is stored to verify in a second, in the background; 0 for none [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     scrub_rate: Option<String>,
-    /// Topics the broker may hold
+    /// Topics the broker may hold [default: as many as the memory allows, at most 10000]
     #[arg(long, value_name = "COUNT")]
     topics_max: Option<String>,
-    /// Partitions the broker may hold, of all topics together
+    /// Partitions the broker may hold, of all topics together [default: as many as the memory allows]
     #[arg(long, value_name = "COUNT")]
     partitions_max: Option<String>,
     /// What to log: error, warn, info, debug, trace, or directives such as info,weir_broker=debug

@@ -44,7 +44,7 @@ keys! {
     InsecureListen = "server.insecure_listen", "--insecure-listen";
     /// Transport profile.
     Transport = "server.transport", "--transport";
-    /// Memory for records in flight, waiting and cached.
+    /// Memory the broker may use, whatever clients do.
     Memory = "limits.memory", "--memory";
     /// Size the journal may grow to.
     JournalBytesMax = "limits.journal_bytes_max", "--journal-bytes-max";
@@ -52,9 +52,9 @@ keys! {
     FlushBytes = "limits.flush_bytes", "--flush-bytes";
     /// Bytes of segments verified in a second; 0 for none.
     ScrubRate = "limits.scrub_rate", "--scrub-rate";
-    /// Topics the broker may hold.
+    /// Topics the broker may hold; as many as the memory allows if empty.
     TopicsMax = "limits.topics_max", "--topics-max";
-    /// Partitions the broker may hold, of all topics together.
+    /// Partitions the broker may hold, of all topics together; as many as the memory allows if empty.
     PartitionsMax = "limits.partitions_max", "--partitions-max";
     /// What is logged.
     LogLevel = "log.level", "--log-level";

@@ -56,10 +56,10 @@ pub(crate) struct ServeConfig {
     pub(crate) flush_bytes: u64,
     /// Bytes of segments verified in a second; 0 for none.
     pub(crate) scrub_bytes_per_second: u64,
-    /// Topics the broker may hold.
-    pub(crate) topics_max: usize,
-    /// Partitions the broker may hold, of all topics together.
-    pub(crate) partitions_max: u64,
+    /// Topics the broker may hold; as many as the memory allows without.
+    pub(crate) topics_max: Option<u64>,
+    /// Partitions the broker may hold, of all topics together; as many as the memory allows without.
+    pub(crate) partitions_max: Option<u64>,
     /// What is logged.
     pub(crate) log_level: String,
     /// How it is logged.
@@ -83,8 +83,8 @@ impl TryFrom<&Layers> for ServeConfig {
             scrub_bytes_per_second: required(layers, Key::ScrubRate, |text| {
                 size(text).map_err(|error| error.to_string())
             })?,
-            topics_max: required(layers, Key::TopicsMax, count)?,
-            partitions_max: required(layers, Key::PartitionsMax, count)?,
+            topics_max: optional(layers, Key::TopicsMax, count)?,
+            partitions_max: optional(layers, Key::PartitionsMax, count)?,
             log_level: required(layers, Key::LogLevel, log_level)?,
             log_format: required(layers, Key::LogFormat, log_format)?,
         };

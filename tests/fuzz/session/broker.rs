@@ -6,7 +6,8 @@ use bytes::Bytes;
 use weir_broker::core::coordinator::TopicLimits;
 use weir_broker::core::event::{FlushedPartition, SnapshotMade};
 use weir_broker::core::ingest::IngestLimits;
-use weir_broker::core::session::{Identity, Session, SessionActions};
+use weir_broker::core::ledger::{Budget, Pool};
+use weir_broker::core::session::{Heard, Identity, Session, SessionActions};
 use weir_broker::core::subscription::DeliveryLimits;
 use weir_broker::core::{
     Actions, ColdAnswer, ColdRead, ConnectionId, Event, LaneId, Node, NodeLimits, Now, Outgoing, StreamId,
@@ -32,13 +33,23 @@ pub(super) const STREAMS: usize = 5;
 const BATCH_BYTES_MAX: u32 = 8 << 10;
 
 const INGEST: IngestLimits = IngestLimits {
-    pool_bytes: 96 << 10,
-    in_flight_bytes: 48 << 10,
     window_bytes_min: (BATCH_BYTES_MAX as u64) + (16 << 10),
     window_bytes_max: 32 << 10,
+    turn_bytes: 8 << 10,
+};
+
+const MEMORY: Budget = Budget {
+    ingest: 48 << 10,
+    unflushed: 96 << 10,
+    hot_cache: 512,
+    delivery: 64 << 10,
+    connections: 64 << 10,
+    dedup: 0,
+    control: 64 << 10,
 };
 
 const LIMITS: NodeLimits = NodeLimits {
+    memory: MEMORY,
     ingest: INGEST,
     topics: TopicLimits { topics_max: 3, partitions_max: 64, batch_bytes_max: BATCH_BYTES_MAX },
     delivery: DeliveryLimits {
@@ -47,7 +58,6 @@ const LIMITS: NodeLimits = NodeLimits {
         outbox_bytes: 16 << 10,
         cursors_per_lane_max: 2,
     },
-    hot_bytes: 512,
 };
 
 /// Steps that bringing everything to its end may take.
@@ -115,7 +125,8 @@ impl Broker {
             streams_max: 5,
         };
         let identity = Identity { incarnation: Incarnation::new(1), node: [7; 16], limits };
-        self.peers[who] = Some(Peer::new(id, Session::new(id, identity, self.pool.clone())));
+        let shared = (self.pool.clone(), self.node.ledger().clone());
+        self.peers[who] = Some(Peer::new(id, Session::new(id, identity, shared)));
     }
 
     pub(super) fn disconnect(&mut self, who: usize) {
@@ -137,7 +148,7 @@ impl Broker {
         let over = self.node.is_over();
         let Some(peer) = &mut self.peers[who] else { return };
         let stream = peer.stream(stream);
-        if over && peer.session.is_publish_lane(stream) {
+        if over && peer.session.needs_memory(stream) {
             self.reached.insert(("over", 0));
             return;
         }
@@ -147,7 +158,11 @@ impl Broker {
             peer.observe(event);
         }
         self.handle(actions.events);
-        if let Err(violation) = heard {
+        if let Ok(Heard::NoRoom(_)) = heard {
+            // It would be heard later; here the peer is lost first.
+            self.reached.insert(("over", 1));
+            self.disconnect(who);
+        } else if let Err(violation) = heard {
             assert_ne!(
                 violation.code,
                 ErrorCode::Internal,
@@ -297,11 +312,8 @@ impl Broker {
     pub(super) fn check_bounds(&self) {
         let figures = self.node.figures();
         let smallest = (PEERS * STREAMS) as u64 * INGEST.window_bytes_min;
-        assert!(
-            figures.granted_bytes <= INGEST.in_flight_bytes + smallest,
-            "too much is granted: {figures:?}"
-        );
-        assert!(figures.held_bytes <= INGEST.in_flight_bytes + smallest, "too much is held: {figures:?}");
+        assert!(figures.granted_bytes <= MEMORY.ingest + smallest, "too much is granted: {figures:?}");
+        assert!(figures.held_bytes <= MEMORY.ingest, "too much is held: {figures:?}");
         let mut reads: BTreeMap<LaneId, usize> = BTreeMap::new();
         self.reads.iter().for_each(|read| *reads.entry(read.lane).or_default() += 1);
         let control = |lane: &LaneId| lane.stream == stream_id(0);
@@ -349,7 +361,9 @@ impl Broker {
             figures.subscription_lanes,
         ];
         assert_eq!(left, [0; 5], "everything was given back: {figures:?}");
-        assert!(figures.tail_bytes <= LIMITS.hot_bytes, "memory is given back: {figures:?}");
+        let taken = Pool::ALL.into_iter().zip(figures.taken_bytes);
+        let kept = taken.filter(|(pool, bytes)| *bytes > 0 && *pool != Pool::HotCache).count();
+        assert_eq!(kept, 0, "memory is given back: {figures:?}");
         let held: u64 = self.stored.values().map(|stored| stored.end().get()).sum();
         self.reached.insert(("records", held.min(4)));
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use harness::Random;
 use weir_broker::core::event::Request;
 use weir_broker::core::node::NodeFigures;
-use weir_broker::core::session::{Identity, Session, SessionActions};
+use weir_broker::core::session::{Heard, Identity, Session, SessionActions};
 use weir_broker::core::{Actions, ConnectionId, Event, LaneId, Node, Now, Outgoing, StreamId};
 use weir_broker::pool::BufferPool;
 use weir_protocol::ErrorCode;
@@ -86,7 +86,8 @@ impl Process {
 
     /// A client has connected.
     pub(crate) fn accept(&mut self, connection: ConnectionId) {
-        let session = Session::new(connection, self.identity.clone(), self.pool.clone());
+        let shared = (self.pool.clone(), self.node.ledger().clone());
+        let session = Session::new(connection, self.identity.clone(), shared);
         self.peers.insert(connection, Peer { session, streams: BTreeSet::new(), unread: BTreeMap::new() });
     }
 
@@ -111,7 +112,7 @@ impl Process {
             peer.session.opened(stream);
         }
         let waits = peer.unread.get(&stream).is_some_and(|unread| !unread.is_empty());
-        if waits || over && peer.session.is_publish_lane(stream) {
+        if waits || over && peer.session.needs_memory(stream) {
             coverage.saw(Situation::MemoryFull);
             peer.unread.entry(stream).or_default().push_back(arrival);
             return Ok(Vec::new());
@@ -124,10 +125,13 @@ impl Process {
         let mut actions = SessionActions::default();
         match arrival {
             Arrival::Bytes(stream, bytes) => {
-                let heard = peer.session.receive(stream, bytes, &mut actions);
-                heard.map_err(|violation| {
+                let heard = peer.session.receive(stream, bytes, &mut actions).map_err(|violation| {
                     Trouble::Defect(format!("the broker refuses what a client says: {violation:?}"))
                 })?;
+                if let Heard::NoRoom(rest) = heard {
+                    let unread = peer.unread.entry(stream).or_default();
+                    unread.push_front(Arrival::Bytes(stream, rest));
+                }
             }
             Arrival::End(stream) => peer.session.ended(stream, &mut actions),
             Arrival::Lost => {}
@@ -212,8 +216,6 @@ impl Process {
         for code in self.actions.rejections.drain(..) {
             if code == ErrorCode::StorageFull {
                 coverage.saw(Situation::DiskFull);
-            } else if code == ErrorCode::ProducerFenced {
-                coverage.saw(Situation::Fence);
             }
         }
         let mut effects = Vec::new();
@@ -263,9 +265,13 @@ impl Process {
                 return Ok(());
             }
             let peer = self.peers.get_mut(&connection);
-            let unread = peer.and_then(|peer| peer.unread.remove(&stream)).unwrap_or_default();
-            for arrival in unread {
+            let mut unread = peer.and_then(|peer| peer.unread.remove(&stream)).unwrap_or_default();
+            while let Some(arrival) = unread.pop_front() {
                 effects.append(&mut self.hear(connection, arrival)?);
+                let peer = self.peers.get_mut(&connection);
+                if let Some(waiting) = peer.and_then(|peer| peer.unread.get_mut(&stream)) {
+                    waiting.append(&mut unread);
+                }
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use weir_broker::core::commit::CommitQueue;
 use weir_broker::core::event::{ColdWant, FlushedPartition};
+use weir_broker::core::ingest::BATCH_STATE_BYTES;
 use weir_broker::core::{ColdAnswer, ColdRead, ColdResult, Event, Ticket, ToWrite};
 use weir_protocol::units::{JournalPosition, PartitionKey, Timestamp};
 use weir_storage::disk::SimDisk;
@@ -70,6 +71,7 @@ pub(crate) struct Storage {
     durable: Vec<(Vec<Frame>, JournalPosition)>,
     flush_bytes: u64,
     unflushed_since: Option<u64>,
+    unflushed_frames: u64,
     forced: bool,
     not_before: Option<u64>,
     maintain_at: u64,
@@ -99,6 +101,7 @@ impl Storage {
             durable: Vec::new(),
             flush_bytes,
             unflushed_since: None,
+            unflushed_frames: 0,
             forced: false,
             not_before: None,
             maintain_at: 0,
@@ -176,7 +179,8 @@ impl Storage {
     fn flush_is_due(&self, now: u64) -> bool {
         let old = self.unflushed_since.is_some_and(|since| now >= since + FLUSH_AFTER);
         let allowed = self.not_before.is_none_or(|not_before| now >= not_before);
-        allowed && (self.forced || old || self.flusher.pending_bytes() >= self.flush_bytes)
+        let pending = self.flusher.pending_bytes() + self.unflushed_frames * BATCH_STATE_BYTES;
+        allowed && (self.forced || old || pending >= self.flush_bytes)
     }
 
     /// When the flusher wants its next step.
@@ -193,6 +197,7 @@ impl Storage {
     pub(crate) fn flusher_step(&mut self, now: u64, wall: Timestamp, coverage: &mut Coverage) {
         for (frames, end) in self.durable.drain(..) {
             self.unflushed_since.get_or_insert(now);
+            self.unflushed_frames += frames.len() as u64;
             self.flusher.accept(frames, end);
         }
         if self.flush_is_due(now) {
@@ -209,6 +214,7 @@ impl Storage {
                     self.done.push(Event::StorageFull(false));
                 }
                 self.unflushed_since = None;
+                self.unflushed_frames = 0;
                 self.forced = false;
                 self.inbox.push(ToJournal::Release(flushed.release));
                 let keys = flushed.ends.iter().chain(&flushed.log_starts).map(|(key, _)| *key);

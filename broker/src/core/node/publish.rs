@@ -9,7 +9,7 @@ use weir_storage::state::AppendResult;
 
 use super::{Node, refuse_lane};
 use crate::core::coordinator::Refusal;
-use crate::core::partition::{Offered, Partition};
+use crate::core::partition::{Offered, Partition, memory_of};
 use crate::core::publish::{Answer, PendingAppend, PublishLane, Waiting};
 use crate::core::{Actions, LaneId, Now, Outgoing};
 
@@ -58,15 +58,15 @@ impl Node {
             Offered::Appended { batch, result } => {
                 let key = header.partition;
                 let (end, stored_bytes) = (batch.end_offset(), batch.length() as u64);
-                self.tail_bytes += stored_bytes;
+                let memory_bytes = memory_of(&batch);
                 self.counted.batches += 1;
                 self.counted.records += u64::from(header.record_count);
                 self.counted.bytes += stored_bytes;
-                self.appended.push_back(key);
+                self.hot.appended(key);
                 let entry = Some(entry(result, false));
                 let early = state.durability == Durability::Written;
                 let ticket = actions.append(Frame::Append { partition: key, acked_below, batch }, early);
-                let append = PendingAppend { lane, key, end, entry, frame_bytes: bytes, stored_bytes };
+                let append = PendingAppend { lane, key, end, entry, frame_bytes: bytes, memory_bytes };
                 self.publishing.wait(ticket, Waiting::Append(append));
             }
             Offered::Duplicate { result, durable } => {
@@ -139,7 +139,7 @@ impl Node {
         }
         match self.partitions.get_mut(&append.key) {
             Some(partition) => {
-                self.ingest.release(append.lane, append.frame_bytes, append.stored_bytes);
+                self.ingest.release(append.lane, append.frame_bytes, append.memory_bytes);
                 for lane in partition.durable(append.end) {
                     self.subscriptions.wake(lane, append.key.partition);
                 }

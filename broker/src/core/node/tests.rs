@@ -19,15 +19,20 @@ use weir_protocol::units::{Durability, Offset, Sequence, Timestamp};
 mod bounds;
 
 use super::*;
+use crate::core::ingest::admit;
 use crate::core::{ColdAnswer, ColdResult, ConnectionId, StreamId, ToWrite};
 
 const LIMITS: NodeLimits = NodeLimits {
-    ingest: IngestLimits {
-        pool_bytes: 1 << 20,
-        in_flight_bytes: 512 << 10,
-        window_bytes_min: 64 << 10,
-        window_bytes_max: 128 << 10,
+    memory: Budget {
+        ingest: 512 << 10,
+        unflushed: 1 << 20,
+        hot_cache: 0,
+        delivery: 1 << 20,
+        connections: 1 << 20,
+        dedup: 1 << 20,
+        control: 1 << 20,
     },
+    ingest: IngestLimits { window_bytes_min: 64 << 10, window_bytes_max: 128 << 10, turn_bytes: 64 << 10 },
     topics: TopicLimits { topics_max: 10, partitions_max: 100, batch_bytes_max: 32 << 10 },
     delivery: DeliveryLimits {
         frame_bytes: 8 << 10,
@@ -35,7 +40,6 @@ const LIMITS: NodeLimits = NodeLimits {
         outbox_bytes: 64 << 10,
         cursors_per_lane_max: 10,
     },
-    hot_bytes: 0,
 };
 
 /// A node, and the eyes and hands around it.
@@ -120,7 +124,14 @@ impl Script {
         let batch = batch(self.key(partition), sequence, value);
         let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
         let publish = Publish { acked_below: Sequence::ZERO, batch };
-        self.event(Event::Publish(lane(stream), Box::new(publish), bytes));
+        self.arrives(lane(stream), publish, bytes);
+    }
+
+    /// A batch arrives as it does at a session: its memory is taken first.
+    fn arrives(&mut self, lane: LaneId, publish: Publish, bytes: u64) {
+        let memory = admit(self.node.ledger(), bytes).expect("there is memory for a batch");
+        let _taken = memory.hand_over();
+        self.event(Event::Publish(lane, Box::new(publish), bytes));
     }
 
     fn subscribe(&mut self, partition: u32, generation: u32, start: StartAt) {
@@ -248,7 +259,7 @@ fn duplicate_sequence_answers_the_first_offset_and_only_once_that_is_durable() {
     let batch = batch(script.key(0), 0, b"one");
     let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
     let retry = Publish { acked_below: Sequence::ZERO, batch };
-    script.event(Event::Publish(second, Box::new(retry), bytes));
+    script.arrives(second, retry, bytes);
     assert!(!script.kinds().contains(&FrameKind::PublishAck), "the original is not durable");
     script.sync();
     let ack: PublishAck = script.take(PUBLISH, FrameKind::PublishAck);
@@ -312,7 +323,7 @@ fn flushed_batches_leave_memory_and_are_read_from_segments() {
     script.flush(0, 1, 0);
     assert_eq!(script.node.figures().unflushed_bytes, unflushed / 2);
     script.flush(0, 2, 0);
-    assert_eq!((script.node.figures().unflushed_bytes, script.node.figures().tail_bytes), (0, 0));
+    assert_eq!((script.node.figures().unflushed_bytes, script.node.ledger().taken(Pool::HotCache)), (0, 0));
 
     script.subscribe(0, 5, StartAt::Offset(Offset::new(1)));
     let started: PartitionStarted = script.take(SUBSCRIBE, FrameKind::PartitionStarted);
@@ -379,7 +390,7 @@ fn a_deleted_topic_ends_its_readers_and_gives_back_its_memory() {
     let ended: PartitionEnded = script.take(SUBSCRIBE, FrameKind::PartitionEnded);
     assert_eq!(ended.code, ErrorCode::TopicDeleted);
     let figures = script.node.figures();
-    assert_eq!((figures.unflushed_bytes, figures.held_bytes, figures.tail_bytes), (0, 0, 0));
+    assert_eq!((figures.unflushed_bytes, figures.held_bytes, figures.taken_bytes), (0, 0, [0; 7]));
 }
 
 #[test]
@@ -395,7 +406,7 @@ fn when_all_lanes_have_gone_every_pool_is_back_at_its_start() {
     script.flush(0, 5, 0);
     let figures = script.node.figures();
     assert_eq!((figures.granted_bytes, figures.held_bytes, figures.unflushed_bytes), (0, 0, 0));
-    assert_eq!((figures.tail_bytes, figures.subscription_lanes, figures.waiting_lanes), (0, 0, 0));
+    assert_eq!((figures.taken_bytes, figures.subscription_lanes, figures.waiting_lanes), ([0; 7], 0, 0));
 }
 
 #[test]

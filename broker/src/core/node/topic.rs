@@ -8,6 +8,7 @@ use weir_storage::frame::{Frame, TopicDefinition};
 
 use super::Node;
 use crate::core::coordinator::{Refusal, info};
+use crate::core::ledger::Pool;
 use crate::core::publish::{TopicChange, TopicChangeKind, Waiting};
 use crate::core::{Actions, LaneId, Outgoing};
 
@@ -69,14 +70,15 @@ impl Node {
 
     fn remove_topic(&mut self, topic: TopicId, actions: &mut Actions) {
         let Some(definition) = self.coordinator.remove(topic) else { return };
+        let mut cached_bytes = 0;
         for partition in 0..definition.settings.partitions {
             let key = PartitionKey { topic, partition: PartitionId::new(partition) };
             if let Some(removed) = self.partitions.remove(&key) {
-                self.tail_bytes -= removed.tail().bytes();
-                self.ingest.flushed(removed.durable_unflushed_bytes());
+                cached_bytes += removed.cached_memory();
+                self.ledger.give_back(Pool::Unflushed, removed.durable_unflushed_memory());
             }
         }
-        self.appended.retain(|key| key.topic != topic);
+        self.hot.topic_removed(topic, cached_bytes);
         self.subscriptions.topic_deleted(topic, actions);
     }
 }

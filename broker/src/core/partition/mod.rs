@@ -10,7 +10,7 @@ use weir_protocol::units::{Epoch, Offset, Sequence, Timestamp};
 use weir_storage::state::{AppendResult, PartitionState, Producers, Verdict};
 
 use crate::core::LaneId;
-pub use tail::Tail;
+pub use tail::{Tail, memory_of};
 
 /// A partition this node owns.
 #[derive(Debug)]
@@ -158,20 +158,21 @@ impl Partition {
         TimeLookup::Known(found.clamp(self.log_start, self.high_watermark))
     }
 
-    /// What is in segments has changed. Returns how many bytes of unflushed data that was.
+    /// What is in segments has changed. Returns how many bytes of memory were unflushed and
+    /// are not any more.
     ///
     /// # Panics
     /// If segments would hold what is not durable.
     pub fn flushed(&mut self, flushed_end: Offset, log_start: Offset, bytes: u64) -> u64 {
         assert!(flushed_end <= self.high_watermark, "segments hold only what is durable");
-        let before = self.unflushed_bytes();
+        let before = self.unflushed_memory();
         self.flushed_end = self.flushed_end.max(flushed_end);
         self.log_start = self.log_start.max(log_start);
         self.flushed_bytes = bytes;
-        before - self.unflushed_bytes()
+        before - self.unflushed_memory()
     }
 
-    /// Forgets the oldest batch in memory if it is in segments. Returns its length.
+    /// Forgets the oldest batch in memory if it is in segments. Returns the memory it took.
     pub fn evict(&mut self) -> Option<u64> {
         self.tail.pop_flushed(self.flushed_end)
     }
@@ -186,19 +187,24 @@ impl Partition {
         self.waiters.remove(&lane);
     }
 
-    /// Bytes in memory that are in no segment.
-    pub fn unflushed_bytes(&self) -> u64 {
-        self.tail.bytes_above(self.flushed_end)
+    /// Memory of batches that are durable and in no segment.
+    pub fn durable_unflushed_memory(&self) -> u64 {
+        self.unflushed_memory() - self.tail.memory_above(self.high_watermark)
     }
 
-    /// Bytes in memory that are durable and in no segment.
-    pub fn durable_unflushed_bytes(&self) -> u64 {
-        self.unflushed_bytes() - self.tail.bytes_above(self.high_watermark)
+    /// Memory of batches that are in segments.
+    pub fn cached_memory(&self) -> u64 {
+        self.tail.memory_above(Offset::ZERO) - self.unflushed_memory()
+    }
+
+    /// Memory of batches that are in no segment.
+    fn unflushed_memory(&self) -> u64 {
+        self.tail.memory_above(self.flushed_end)
     }
 
     /// Bytes stored, in segments and not yet.
     pub fn stored_bytes(&self) -> u64 {
-        self.flushed_bytes + self.unflushed_bytes()
+        self.flushed_bytes + self.tail.bytes_above(self.flushed_end)
     }
 
     /// Generation of its owner.

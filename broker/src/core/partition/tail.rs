@@ -3,13 +3,20 @@
 use std::collections::VecDeque;
 
 use weir_protocol::batch::StoredBatch;
+use weir_protocol::message::Publish;
 use weir_protocol::units::{Offset, Timestamp};
+
+use crate::core::ingest::footprint;
 
 /// Batches in order of offset.
 #[derive(Debug, Default)]
 pub struct Tail {
     batches: VecDeque<StoredBatch>,
-    bytes: u64,
+}
+
+/// Memory that a batch takes as long as it is in a tail.
+pub fn memory_of(batch: &StoredBatch) -> u64 {
+    footprint((Publish::OVERHEAD_BYTES + batch.producer.length()) as u64)
 }
 
 impl Tail {
@@ -21,26 +28,18 @@ impl Tail {
         if let Some(last) = self.batches.back() {
             assert!(last.end_offset() == batch.base_offset(), "offsets of a tail have no gaps");
         }
-        self.bytes += batch.length() as u64;
         self.batches.push_back(batch);
     }
 
-    /// Forgets the first batch, if all of it is below `flushed_end`. Returns its length.
+    /// Forgets the first batch, if all of it is below `flushed_end`. Returns the memory it took.
     pub fn pop_flushed(&mut self, flushed_end: Offset) -> Option<u64> {
         let first = self.batches.pop_front_if(|first| first.end_offset() <= flushed_end)?;
-        let bytes = first.length() as u64;
-        self.bytes -= bytes;
-        Some(bytes)
+        Some(memory_of(&first))
     }
 
     /// The first offset that is in memory.
     pub fn start(&self) -> Option<Offset> {
         self.batches.front().map(StoredBatch::base_offset)
-    }
-
-    /// Bytes in memory.
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// The batches from the one that holds `offset` on, or nothing if that is not in memory.
@@ -54,6 +53,12 @@ impl Tail {
     pub fn bytes_above(&self, offset: Offset) -> u64 {
         let first = self.batches.partition_point(|batch| batch.end_offset() <= offset);
         self.batches.range(first..).map(|batch| batch.length() as u64).sum()
+    }
+
+    /// Memory of the batches that end above `offset`.
+    pub fn memory_above(&self, offset: Offset) -> u64 {
+        let first = self.batches.partition_point(|batch| batch.end_offset() <= offset);
+        self.batches.range(first..).map(memory_of).sum()
     }
 
     /// The first offset appended at or after `time`, as far as the tail knows.

@@ -179,6 +179,37 @@ pub trait Label: Copy + PartialEq + 'static {
     fn text(self) -> String;
 }
 
+/// A number for each value of a label.
+#[derive(Debug)]
+pub struct Gauges<L> {
+    gauges: Vec<Gauge>,
+    label: PhantomData<fn(L)>,
+}
+
+impl<L: Label> Default for Gauges<L> {
+    fn default() -> Self {
+        Self { gauges: L::ALL.iter().map(|_| Gauge::default()).collect(), label: PhantomData }
+    }
+}
+
+impl<L: Label> Gauges<L> {
+    /// Replaces all numbers, in the order of the label's values.
+    pub fn set_all(&self, values: impl IntoIterator<Item = u64>) {
+        self.gauges.iter().zip(values).for_each(|(gauge, value)| gauge.set(value));
+    }
+}
+
+impl<L: Label> Figure for Gauges<L> {
+    const KIND: &'static str = "gauge";
+
+    fn write(&self, name: &str, page: &mut String) -> fmt::Result {
+        for (label, gauge) in L::ALL.iter().zip(&self.gauges) {
+            writeln!(page, "{name}{{{}=\"{}\"}} {}", L::NAME, label.text(), gauge.value())?;
+        }
+        Ok(())
+    }
+}
+
 /// A counter for each value of a label.
 #[derive(Debug)]
 pub struct ByLabel<L> {

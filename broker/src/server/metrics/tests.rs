@@ -24,7 +24,11 @@ fn what_was_counted_is_on_the_page() {
     metrics.connection_closed(ErrorCode::GoingAway);
     metrics.connection_ended(&ConnectionError::TimedOut);
     metrics.connection_ended(&ConnectionError::LocallyClosed);
-    metrics.observe_node(&NodeFigures { topics: 4, tail_bytes: 5, ..NodeFigures::default() });
+    metrics.observe_node(&NodeFigures {
+        topics: 4,
+        taken_bytes: [1, 2, 5, 0, 0, 0, 9],
+        ..NodeFigures::default()
+    });
 
     let page = metrics.render();
 
@@ -37,7 +41,8 @@ fn what_was_counted_is_on_the_page() {
     assert_eq!(value(&page, "weir_connections_ended_total{by=\"silence\"}"), "1");
     assert_eq!(value(&page, "weir_connections_ended_total{by=\"transport\"}"), "0");
     assert_eq!(value(&page, "weir_topics"), "4");
-    assert_eq!(value(&page, "weir_hot_cache_bytes"), "5");
+    assert_eq!(value(&page, "weir_memory_taken_bytes{pool=\"hot-cache\"}"), "5");
+    assert_eq!(value(&page, "weir_memory_taken_bytes{pool=\"control\"}"), "9");
     assert_eq!(metrics.connections_closed.value(ErrorCode::GoingAway), 2);
 }
 
