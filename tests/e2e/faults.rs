@@ -163,18 +163,28 @@ fn a_disk_without_space_for_segments_or_checkpoints_refuses_producers_serves_rea
         faulty.send(&first, "60s").expect_code(0);
         // when: the next flush finds the disk full
         faulty.plan(full);
-        let second = Lines::numbered(20_000, 60_000);
-        let refused = faulty.send(&second, "3s");
+        let mut all = first.text().to_owned();
+        let mut next = 20_000;
+        let refused = loop {
+            let more = Lines::numbered(next, 60_000);
+            all.push_str(more.text());
+            next += 60_000;
+            let sent = faulty.send(&more, "3s");
+            // Until a flush has failed there is nothing to refuse.
+            if sent.code != Some(0) {
+                break sent;
+            }
+            assert!(next < 2_000_000, "{full}: the disk is full and nobody notices");
+        };
         let kept = faulty.files();
         // then
         assert_eq!(refused.code, Some(5), "{full}: {}", refused.stderr);
         let stored = values(&faulty.broker, "orders");
-        let all = format!("{}{}", first.text(), second.text());
         assert!(stored.len() >= first.text().len() && all.starts_with(&stored), "{full}: reads go on");
         assert!(faulty.failures().lines().count() > 1, "{full}: it is tried again");
         // when: there is space again
         faulty.plan("");
-        let third = Lines::numbered(80_000, 1000);
+        let third = Lines::numbered(next, 1000);
         faulty.send(&third, "60s").expect_code(0);
         // then
         let now = values(&faulty.broker, "orders");
