@@ -9,6 +9,7 @@ use crate::completions::CompletionsArguments;
 use crate::config::ConfigArguments;
 use crate::ctx::CtxArguments;
 use crate::dump::DumpArguments;
+use crate::explain::ExplainArguments;
 use crate::failure::Exit;
 use crate::man::ManArguments;
 use crate::plan::PlanArguments;
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Repair(RepairArguments),
     /// Show what stands in the files of a data directory
     Dump(DumpArguments),
+    /// Show what each producer and reader of a topic waits for, and since when
+    Explain(ExplainArguments),
     /// Show how a broker would divide its memory, and whether what you need fits
     Plan(PlanArguments),
     /// Name the brokers you work with
@@ -149,6 +152,7 @@ mod tests {
             "verify dir --repair-plan",
             "repair dir --accept-loss journal:0..4096 orders/0:1..2",
             "dump dir/journal/0000.wal --records --json",
+            "explain orders --json",
             "plan --memory 2GiB --connections 500 --subscriptions 10000 --partitions 1000 --json",
             "ctx add prod weir://h:7400",
             "config show --origin",

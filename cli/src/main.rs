@@ -13,6 +13,7 @@ mod config;
 mod connect;
 mod ctx;
 mod dump;
+mod explain;
 mod failure;
 mod interrupt;
 mod man;
@@ -65,6 +66,7 @@ fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Repair(repair) => repair::run(repair, global),
         Command::Dump(dump) => dump::run(dump, global),
         Command::Ctx(ctx) => ctx::run(ctx, global),
+        Command::Explain(explain) => explain::run(explain, global),
         Command::Plan(plan) => plan::run(plan, global),
         Command::Config(config) => config::run(config, global),
         Command::Completions(completions) => completions::run(completions),

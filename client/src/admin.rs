@@ -1,5 +1,7 @@
 //! Topics: make, change, delete, trim, list, describe. And snapshots of all of them.
 
+mod explain;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +16,7 @@ use crate::core::requests::Repeat;
 use crate::error::{Class, ClientCode, Error};
 use crate::message::{system_time, timestamp};
 use crate::net::shared::{Shared, expect};
+pub use explain::{Waiting, WaitsFor};
 
 /// Administration of the broker a client is connected to.
 ///

@@ -67,7 +67,7 @@ pub use url::BrokerUrl;
 #[cfg(feature = "net")]
 pub use admin::{
     Admin, Ensured, PartitionDescription, SnapshotInfo, TopicChange, TopicDescription, TopicInfo,
-    TopicSettings, TopicSpec, TopicSummary, Trim, TrimBefore, Trimmed,
+    TopicSettings, TopicSpec, TopicSummary, Trim, TrimBefore, Trimmed, Waiting, WaitsFor,
 };
 #[cfg(feature = "net")]
 pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};

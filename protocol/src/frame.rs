@@ -99,6 +99,10 @@ kinds! {
     UnsubscribePartition = 69,
     /// Broker: reading a partition cannot start or go on.
     PartitionEnded = 70,
+    /// Client: asks what the lanes of a topic wait for.
+    Explain = 96,
+    /// Broker: a page of what they wait for.
+    Explanation = 97,
 }
 
 /// A frame whose body has been received whole, not yet decoded.

@@ -8,10 +8,11 @@ use weir_broker::core::deframe::{Deframer, Found};
 use weir_broker::pool::BufferPool;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, take_frame};
 use weir_protocol::message::{
-    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Failure, Gap, GoAway,
-    Grant, Hello, ListTopics, Message, OpenProducer, PartitionEnded, PartitionStarted, PartitionTrimmed,
-    ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected, SnapshotCreated, SubscribeOpen,
-    SubscribePartition, TopicDescription, TopicInfo, TopicList, TrimPartition, UnsubscribePartition, Welcome,
+    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Explain, Explanation,
+    Failure, Gap, GoAway, Grant, Hello, ListTopics, Message, OpenProducer, PartitionEnded, PartitionStarted,
+    PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected, SnapshotCreated,
+    SubscribeOpen, SubscribePartition, TopicDescription, TopicInfo, TopicList, TrimPartition,
+    UnsubscribePartition, Welcome,
 };
 
 use crate::kind;
@@ -92,6 +93,8 @@ fn decode(frame: &RawFrame) -> Option<String> {
         FrameKind::PartitionTrimmed => again::<PartitionTrimmed>(frame),
         FrameKind::OpenProducer => again::<OpenProducer>(frame),
         FrameKind::ProducerOpened => again::<ProducerOpened>(frame),
+        FrameKind::Explain => again::<Explain>(frame),
+        FrameKind::Explanation => again::<Explanation>(frame),
         FrameKind::CreateSnapshot => again::<CreateSnapshot>(frame),
         FrameKind::SnapshotCreated => again::<SnapshotCreated>(frame),
         FrameKind::PublishOpen => again::<PublishOpen>(frame),

@@ -7,11 +7,12 @@ use weir_protocol::batch::{
     TableRow, Voids,
 };
 use weir_protocol::message::{
-    AckEntry, AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Failure,
-    Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer, PartitionEnded, PartitionInfo,
-    PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected,
-    ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, TopicDescription, TopicInfo,
-    TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition, Welcome,
+    AckEntry, AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Explain,
+    Explanation, Failure, Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer, PartitionEnded,
+    PartitionInfo, PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen,
+    PublishRejected, ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition,
+    TopicDescription, TopicInfo, TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition,
+    Wait, WaitId, WaitsFor, Welcome,
 };
 use weir_protocol::units::{
     Durability, Epoch, Incarnation, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp,
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<Sample> {
     samples.extend(snapshots());
     samples.extend(publishing());
     samples.extend(reading());
+    samples.extend(explaining());
     samples.push(stored("batch-plain", plain_batch()));
     samples.push(stored("batch-full", full_batch(Compression::None)));
     samples
@@ -152,6 +154,40 @@ fn topics() -> Vec<Sample> {
         Sample::message(
             "topic-description",
             TopicDescription { request: REQUEST, topic: topic_info(), partitions: vec![partition] },
+        ),
+    ]
+}
+
+fn explaining() -> Vec<Sample> {
+    let id = WaitId {
+        is_reader: true,
+        connection: 0x0102_0304_0506_0708,
+        stream: 0x1112_1314_1516_1718,
+        partition: PARTITION,
+    };
+    let reader = Wait {
+        id,
+        client_name: "billing".to_owned(),
+        waits_for: WaitsFor::Application,
+        since_us: 0x2122_2324_2526_2728,
+        credit_bytes: 0x3132_3334_3536_3738,
+        held_bytes: 0x4142_4344_4546_4748,
+        lag_records: 0x5152_5354_5556_5758,
+    };
+    let producer = Wait {
+        id: WaitId { is_reader: false, partition: PartitionId::ZERO, ..id },
+        client_name: String::new(),
+        waits_for: WaitsFor::Disk,
+        lag_records: 0,
+        ..reader
+    };
+    let explain = |after| Explain { request: REQUEST, name: "orders".to_owned(), after };
+    vec![
+        Sample::message("explain", explain(None)),
+        Sample::message("explain-next", explain(Some(id))),
+        Sample::message(
+            "explanation",
+            Explanation { request: REQUEST, more: true, waits: vec![producer, reader] },
         ),
     ]
 }

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{
-    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, OpenProducer, Publish,
-    PublishOpen, SubscribeOpen, SubscribePartition, TrimPartition, UnsubscribePartition,
+    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, Explain, ListTopics, OpenProducer,
+    Publish, PublishOpen, SubscribeOpen, SubscribePartition, TrimPartition, UnsubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 use weir_storage::frame::Frame;
@@ -42,6 +42,8 @@ pub struct Ticket(pub u64);
 /// Something happened.
 #[derive(Debug)]
 pub enum Event {
+    /// A client gave its name.
+    Greeted(ConnectionId, String),
     /// A request came on a control stream.
     Request(LaneId, Request),
     /// A stream became a publish lane.
@@ -91,6 +93,8 @@ pub enum Request {
     Describe(DescribeTopic),
     /// Give up records of a partition.
     Trim(TrimPartition),
+    /// Tell what lanes wait for.
+    Explain(Explain),
     /// Make a snapshot.
     Snapshot(CreateSnapshot),
     /// Give out a producer identity.
@@ -106,6 +110,7 @@ impl Request {
             Self::Delete(delete) => delete.request,
             Self::List(list) => list.request,
             Self::Describe(describe) => describe.request,
+            Self::Explain(explain) => explain.request,
             Self::Trim(trim) => trim.request,
             Self::Snapshot(create) => create.request,
             Self::OpenProducer(open) => open.request,

@@ -69,6 +69,17 @@ struct Lane {
     raised: bool,
 }
 
+/// How a lane stands.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Standing {
+    /// Bytes it may still send.
+    pub available_bytes: u64,
+    /// Bytes of its frames that are in memory.
+    pub held_bytes: u64,
+    /// It may need more than it has, and there is none.
+    pub is_short: bool,
+}
+
 impl Ingest {
     /// No lane.
     ///
@@ -192,6 +203,14 @@ impl Ingest {
     pub fn is_over(&self) -> bool {
         let largest = footprint(self.limits.window_bytes_min);
         largest > self.ledger.room(Pool::Ingest) || largest > unflushed_room(&self.ledger)
+    }
+
+    /// How a lane stands, if it is open.
+    pub fn lane(&self, lane: LaneId) -> Option<Standing> {
+        let state = self.lanes.get(&lane)?;
+        let available_bytes = state.credit.available();
+        let is_short = state.waits && available_bytes < self.limits.window_bytes_min;
+        Some(Standing { available_bytes, held_bytes: state.held, is_short })
     }
 
     /// Bytes that lanes may still send.

@@ -121,7 +121,13 @@ impl Ledger {
 
     /// Takes memory that is given back when the result is dropped.
     pub fn reserve(&self, pool: Pool, bytes: u64) -> Option<Reservation> {
-        self.try_take(pool, bytes).then(|| Reservation { ledger: self.clone(), pool, bytes })
+        let mut reservation = self.account_of(pool);
+        reservation.grow(bytes).then_some(reservation)
+    }
+
+    /// A reservation of nothing, that may grow.
+    pub fn account_of(&self, pool: Pool) -> Reservation {
+        Reservation { ledger: self.clone(), pool, bytes: 0 }
     }
 
     /// Gives memory back.
@@ -185,6 +191,33 @@ impl Reservation {
     #[must_use]
     pub fn hand_over(mut self) -> u64 {
         std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Reservation {
+    /// Takes more, if the pool has it; nothing changes otherwise.
+    #[must_use]
+    pub fn grow(&mut self, bytes: u64) -> bool {
+        let fits = self.ledger.try_take(self.pool, bytes);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Gives part of it back.
+    ///
+    /// # Panics
+    /// If that is more than there is.
+    pub fn shrink(&mut self, bytes: u64) {
+        assert!(self.bytes >= bytes, "only what was taken comes back");
+        self.bytes -= bytes;
+        self.ledger.give_back(self.pool, bytes);
+    }
+
+    /// What is taken.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 

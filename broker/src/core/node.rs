@@ -1,11 +1,16 @@
 //! The node: routes events to the machines that own what they are about. It has no arithmetic of its own.
 
+mod explain;
 mod publish;
 mod snapshot;
 mod topic;
 mod trim;
 
-use weir_protocol::message::{Failure, Message, ProducerOpened, SubscribeOpen, TopicDescription};
+use std::collections::BTreeMap;
+
+use weir_protocol::message::{
+    Explanation, Failure, Message, ProducerOpened, SubscribeOpen, TopicDescription,
+};
 use weir_protocol::units::{Epoch, Incarnation, PartitionId, PartitionKey, ProducerId, TopicId};
 use weir_storage::frame::{Frame, TopicDefinition};
 use weir_storage::state::{NodeState, PartitionState};
@@ -20,7 +25,7 @@ use crate::core::publish::{Publishing, TopicChange, TopicChangeKind, Waiting};
 use crate::core::requests::Requests;
 use crate::core::subscription::{DeliveryLimits, Partitions, Subscriptions};
 use crate::core::trim::TrimLookups;
-use crate::core::{Actions, Event, LaneId, Now, Outgoing, Ticket};
+use crate::core::{Actions, ConnectionId, Event, LaneId, Now, Outgoing, Ticket};
 
 /// What a node is held to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,6 +51,10 @@ pub struct Node {
     requests: Requests,
     subscriptions: Subscriptions,
     trims: TrimLookups,
+    /// The names that clients gave themselves.
+    clients: BTreeMap<ConnectionId, String>,
+    /// When the last event happened.
+    now: Now,
     /// Who waits for the snapshot that is being made.
     snapshot: Option<(LaneId, u32)>,
     hot: HotCache,
@@ -115,8 +124,10 @@ impl Node {
             ingest: Ingest::new(limits.ingest, ledger.clone()),
             publishing: Publishing::default(),
             requests: Requests::default(),
-            subscriptions: Subscriptions::new(limits.delivery),
+            subscriptions: Subscriptions::new(limits.delivery, ledger.clone()),
             trims: TrimLookups::default(),
+            clients: BTreeMap::new(),
+            now: Now::default(),
             snapshot: None,
             hot: HotCache::new(ledger),
             next_producer: incarnation.get() << 32,
@@ -135,7 +146,11 @@ impl Node {
 
     /// Takes an event. What follows from it for others waits until [`Node::settle`].
     pub fn handle(&mut self, now: Now, event: Event, actions: &mut Actions) {
+        self.now = now;
         match event {
+            Event::Greeted(connection, name) => {
+                self.clients.insert(connection, name);
+            }
             Event::Request(lane, request) => self.request(now, lane, request, actions),
             Event::PublishOpened(lane, open) => self.publish_opened(lane, open, actions),
             Event::Publish(lane, publish, bytes) => self.publish(now, lane, (*publish, bytes), actions),
@@ -150,7 +165,9 @@ impl Node {
             Event::Granted(lane, limit_bytes) => self.subscriptions.grant(lane, limit_bytes),
             Event::Sent(lane, bytes) => self.subscriptions.sent(lane, bytes),
             Event::LaneClosed(lane) => self.close(lane),
-            Event::Disconnected(_connection) => {}
+            Event::Disconnected(connection) => {
+                self.clients.remove(&connection);
+            }
             Event::Written(through) => self.publishing.written(through),
             Event::Durable(through) => self.durable(through, actions),
             Event::ColdAnswer(answer) => {
@@ -167,9 +184,10 @@ impl Node {
     /// Sends what the events since the last call have made possible: answers, deliveries, credit.
     pub fn settle(&mut self, actions: &mut Actions) {
         self.publishing.send_answers(actions);
-        self.subscriptions.pump(&mut self.partitions, actions);
+        self.subscriptions.pump(self.now.monotonic_us, &mut self.partitions, actions);
         self.hot.settle(&mut self.partitions);
         while let Some((lane, limit)) = self.ingest.next_grant() {
+            self.publishing.moved(lane, self.now.monotonic_us);
             actions.outgoing.push(Outgoing::Grant(lane, limit));
         }
     }
@@ -268,6 +286,13 @@ impl Node {
                 };
                 (describe.request, described.map(answer))
             }
+            Request::Explain(explain) => {
+                let explained = self.explain(&explain);
+                let answer = |explanation: Explanation| {
+                    actions.outgoing.push(Outgoing::Frames(lane, vec![explanation.to_frame()]));
+                };
+                (explain.request, explained.map(answer))
+            }
             Request::Trim(trim) => (trim.request, self.trim(lane, &trim, actions)),
             Request::Snapshot(create) => (create.request, self.snapshot(lane, create, actions)),
             Request::OpenProducer(open) => {
@@ -285,7 +310,7 @@ impl Node {
 
     fn subscribe_opened(&mut self, lane: LaneId, open: SubscribeOpen, actions: &mut Actions) {
         match self.coordinator.live_by_id(open.topic) {
-            Ok(_) => self.subscriptions.open(lane, open.topic, open.limit_bytes),
+            Ok(_) => self.subscriptions.open(lane, (open.topic, open.limit_bytes), self.now.monotonic_us),
             Err(refusal) => refuse_lane(lane, refusal, actions),
         }
     }

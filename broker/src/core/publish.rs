@@ -26,6 +26,8 @@ pub struct Publishing {
 struct OpenLane {
     lane: PublishLane,
     owed: usize,
+    /// When a batch or an answer last moved on it.
+    moved_us: u64,
 }
 
 /// The answer to a batch.
@@ -119,8 +121,8 @@ pub enum TopicChangeKind {
 
 impl Publishing {
     /// A stream became a publish lane.
-    pub fn open(&mut self, lane: LaneId, state: PublishLane) {
-        self.lanes.insert(lane, OpenLane { lane: state, owed: 0 });
+    pub fn open(&mut self, lane: LaneId, state: PublishLane, now_us: u64) {
+        self.lanes.insert(lane, OpenLane { lane: state, owed: 0, moved_us: now_us });
     }
 
     /// A lane has ended; results owed to it are dropped when their time comes.
@@ -132,6 +134,24 @@ impl Publishing {
     /// The lane, if it is open.
     pub fn lane(&self, lane: LaneId) -> Option<PublishLane> {
         self.lanes.get(&lane).map(|open| open.lane)
+    }
+
+    /// The lanes of a topic, or all, in order.
+    pub fn lanes(&self, topic: Option<TopicId>) -> impl Iterator<Item = LaneId> {
+        let of_topic = move |open: &OpenLane| topic.is_none_or(|topic| topic == open.lane.topic);
+        self.lanes.iter().filter(move |(_, open)| of_topic(open)).map(|(lane, _)| *lane)
+    }
+
+    /// A batch or an answer moved on a lane.
+    pub fn moved(&mut self, lane: LaneId, now_us: u64) {
+        if let Some(open) = self.lanes.get_mut(&lane) {
+            open.moved_us = now_us;
+        }
+    }
+
+    /// When a batch or an answer last moved on a lane.
+    pub fn moved_us(&self, lane: LaneId) -> u64 {
+        self.lanes.get(&lane).map_or(0, |open| open.moved_us)
     }
 
     /// Something waits for a frame, which must not be earlier than those of all that wait already.

@@ -10,9 +10,9 @@ use weir_protocol::error::DecodeError;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame};
 use weir_protocol::limits::{BATCH_FRAME_OVERHEAD_BYTES, CONTROL_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX};
 use weir_protocol::message::{
-    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, Grant, Hello, ListTopics, Message,
-    OpenProducer, PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen, SubscribePartition,
-    TrimPartition, UnsubscribePartition, Welcome,
+    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, Explain, Grant, Hello, ListTopics,
+    Message, OpenProducer, PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen,
+    SubscribePartition, TrimPartition, UnsubscribePartition, Welcome,
 };
 use weir_protocol::units::Incarnation;
 use weir_protocol::{Credit, ErrorCode, Problem};
@@ -206,7 +206,7 @@ impl Session {
                 self.greeted = true;
                 state.role = Role::Control;
                 actions.frames.push((stream, welcome.to_frame()));
-                return Ok(());
+                Event::Greeted(self.connection, self.client_name.clone())
             }
             (Role::Greeting, _) => {
                 return Err(rule(ErrorCode::GreetingExpected, "the first frame must be a greeting"));
@@ -339,6 +339,7 @@ fn request(frame: &RawFrame) -> Result<Request, Bad> {
         FrameKind::ListTopics => Request::List(ListTopics::from_frame(frame)?),
         FrameKind::DescribeTopic => Request::Describe(DescribeTopic::from_frame(frame)?),
         FrameKind::TrimPartition => Request::Trim(TrimPartition::from_frame(frame)?),
+        FrameKind::Explain => Request::Explain(Explain::from_frame(frame)?),
         FrameKind::CreateSnapshot => Request::Snapshot(CreateSnapshot::from_frame(frame)?),
         FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
         FrameKind::Hello
@@ -352,6 +353,7 @@ fn request(frame: &RawFrame) -> Result<Request, Bad> {
         | FrameKind::PartitionTrimmed
         | FrameKind::ProducerOpened
         | FrameKind::SnapshotCreated
+        | FrameKind::Explanation
         | FrameKind::PublishOpen
         | FrameKind::Publish
         | FrameKind::PublishAck

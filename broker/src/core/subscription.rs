@@ -8,15 +8,19 @@ mod lane;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use weir_protocol::message::{Deliver, Gap, GapReason, Message, PartitionEnded, PartitionStarted, StartAt};
+use weir_protocol::message::{
+    Deliver, Gap, GapReason, Message, PartitionEnded, PartitionStarted, StartAt, Wait, WaitId,
+};
 use weir_protocol::units::{Offset, PartitionId, PartitionKey, TopicId};
 use weir_protocol::{Credit, ErrorCode};
 
 use lane::{Cursor, Lane, State};
 
 use crate::core::event::ColdWant;
+use crate::core::ledger::{Ledger, Pool};
 use crate::core::partition::{Partition, TimeLookup};
-use crate::core::{Actions, ColdAnswer, ColdRead, ColdResult, LaneId, Outgoing};
+use crate::core::{Actions, ColdAnswer, ColdRead, ColdResult, LaneId, Now, Outgoing, StreamId};
+use crate::plan::CURSOR_BYTES;
 
 /// Partitions by key.
 pub type Partitions = BTreeMap<PartitionKey, Partition>;
@@ -42,25 +46,44 @@ pub struct DeliveryLimits {
 #[derive(Debug)]
 pub struct Subscriptions {
     limits: DeliveryLimits,
+    ledger: Ledger,
     lanes: BTreeMap<LaneId, Lane>,
     /// Lanes that may have something to send; a lane is in it at most once.
     queue: VecDeque<LaneId>,
     /// Reads of flushed data under way, those of lanes that have ended included.
     reads: usize,
+    /// Lanes that wait for memory, in turn; a lane is in it at most once.
+    short: VecDeque<LaneId>,
 }
+
+/// Lanes that waited for memory and are tried in one turn of the node: enough that some of them may go on, and few
+/// enough that thousands of them cost nothing.
+const SHORT_LANES_TRIED: usize = 16;
 
 impl Subscriptions {
     /// No lane.
-    pub const fn new(limits: DeliveryLimits) -> Self {
-        Self { limits, lanes: BTreeMap::new(), queue: VecDeque::new(), reads: 0 }
+    pub fn new(limits: DeliveryLimits, ledger: Ledger) -> Self {
+        Self {
+            limits,
+            ledger,
+            lanes: BTreeMap::new(),
+            queue: VecDeque::new(),
+            short: VecDeque::new(),
+            reads: 0,
+        }
     }
 
     /// A stream became a lane of a subscription.
-    pub fn open(&mut self, lane: LaneId, topic: TopicId, limit_bytes: u64) {
+    pub fn open(&mut self, lane: LaneId, (topic, limit_bytes): (TopicId, u64), now_us: u64) {
         let state = Lane {
             topic,
             credit: Credit::new(limit_bytes),
-            outbox_bytes: 0,
+            outbox: self.ledger.account_of(Pool::Delivery),
+            positions: self.ledger.account_of(Pool::Connections),
+            moved_us: now_us,
+            sent_before: 0,
+            short: false,
+            listed: false,
             reserved_bytes: 0,
             reads: 0,
             cursors: BTreeMap::new(),
@@ -74,6 +97,7 @@ impl Subscriptions {
     pub fn close(&mut self, lane: LaneId, partitions: &mut Partitions) {
         let Some(closed) = self.lanes.remove(&lane) else { return };
         self.queue.retain(|queued| *queued != lane);
+        self.short.retain(|short| *short != lane);
         for partition in closed.cursors.keys() {
             if let Some(partition) = partitions.get_mut(&key(closed.topic, *partition)) {
                 partition.forget(lane);
@@ -96,8 +120,7 @@ impl Subscriptions {
     /// If more left than was sent.
     pub fn sent(&mut self, lane: LaneId, bytes: u64) {
         if let Some(state) = self.lanes.get_mut(&lane) {
-            assert!(state.outbox_bytes >= bytes, "only what was sent can leave");
-            state.outbox_bytes -= bytes;
+            state.outbox.shrink(bytes);
             self.enqueue(lane);
         }
     }
@@ -133,6 +156,11 @@ impl Subscriptions {
             end(lane, (id, generation), (ErrorCode::Throttled, detail), Some(partition), actions);
             return;
         }
+        if !state.positions.grow(CURSOR_BYTES) {
+            let detail = "the broker has no memory for more readers".to_owned();
+            end(lane, (id, generation), (ErrorCode::TooManySubscriptions, detail), Some(partition), actions);
+            return;
+        }
         let (log_start, high_watermark) = (partition.log_start(), partition.high_watermark());
         let position = match start {
             StartAt::Earliest => log_start,
@@ -141,6 +169,7 @@ impl Subscriptions {
             StartAt::Offset(offset) if (log_start..=high_watermark).contains(&offset) => offset,
             StartAt::Offset(offset) => {
                 let detail = format!("offset {offset} is not within {log_start}..={high_watermark}");
+                state.positions.shrink(CURSOR_BYTES);
                 end(lane, (id, generation), (ErrorCode::OffsetOutOfRange, detail), Some(partition), actions);
                 return;
             }
@@ -187,9 +216,9 @@ impl Subscriptions {
             let cursors = std::mem::take(&mut state.cursors);
             state.ready.clear();
             for (id, cursor) in cursors {
+                state.positions.shrink(CURSOR_BYTES);
                 if let State::Reading(reserved) = cursor.state {
-                    state.reserved_bytes -= reserved;
-                    state.outbox_bytes -= reserved;
+                    state.release(reserved);
                 }
                 let refusal = (ErrorCode::TopicDeleted, "the topic was deleted".to_owned());
                 end(*lane, (id, cursor.generation), refusal, None, actions);
@@ -228,13 +257,12 @@ impl Subscriptions {
         match &answer.result {
             ColdResult::Batches { bytes, end } => {
                 let frame_bytes = (Deliver::OVERHEAD_BYTES + bytes.len()) as u64;
-                if frame_bytes > available {
+                if frame_bytes > available || !state.outbox.grow(frame_bytes) {
                     // A single batch that is longer than what was set aside. Others may go before it until it is its turn.
                     cursor.state = State::Starved(frame_bytes);
                 } else {
                     cursor.position = cursor.position.max(*end);
                     state.credit.spend(frame_bytes).expect("it is available");
-                    state.outbox_bytes += frame_bytes;
                     let front = Deliver::front(id, generation, partition.high_watermark(), bytes.len());
                     let pieces = vec![Bytes::copy_from_slice(&front), bytes.clone()];
                     actions.outgoing.push(Outgoing::Delivery(lane, pieces));
@@ -324,15 +352,73 @@ impl Subscriptions {
     ///
     /// # Panics
     /// If a lane would be sent more than its credit.
-    pub fn pump(&mut self, partitions: &mut Partitions, actions: &mut Actions) {
-        while let Some(lane) = self.queue.pop_front() {
-            if let Some(state) = self.lanes.get_mut(&lane) {
-                state.queued = false;
-                let before = state.reads;
-                state.pump(lane, &self.limits, partitions, actions);
-                self.reads += state.reads - before;
+    pub fn pump(&mut self, now_us: u64, partitions: &mut Partitions, actions: &mut Actions) {
+        for _ in 0..self.short.len().min(SHORT_LANES_TRIED) {
+            if let Some(lane) = self.short.pop_front() {
+                if let Some(state) = self.lanes.get_mut(&lane) {
+                    state.listed = false;
+                }
+                self.enqueue(lane);
             }
         }
+        while let Some(lane) = self.queue.pop_front() {
+            let alone = self.is_alone(lane);
+            let Some(state) = self.lanes.get_mut(&lane) else { continue };
+            state.queued = false;
+            let before = state.reads;
+            state.pump(lane, (&self.limits, &self.ledger, alone), partitions, actions);
+            self.reads += state.reads - before;
+            if state.short && !std::mem::replace(&mut state.listed, true) {
+                self.short.push_back(lane);
+            }
+            if state.credit.sent() != state.sent_before {
+                state.sent_before = state.credit.sent();
+                state.moved_us = now_us;
+            }
+        }
+    }
+
+    /// Whether nothing of the other lanes of its connection waits to leave. Only asked where memory is scarce.
+    fn is_alone(&self, lane: LaneId) -> bool {
+        if self.ledger.room(Pool::Delivery) > self.ledger.limit(Pool::Delivery) / 2 {
+            return true;
+        }
+        let stream = |number| LaneId { connection: lane.connection, stream: StreamId(number) };
+        let mut of_connection = self.lanes.range(stream(0)..=stream(u64::MAX));
+        of_connection.all(|(other, state)| *other == lane || state.outbox.bytes() == 0)
+    }
+
+    /// What the readers of a topic, or of all, wait for, in order; their clients' names are left empty.
+    pub fn waits(
+        &self,
+        topic: Option<TopicId>,
+        partitions: &Partitions,
+        now: Now,
+    ) -> impl Iterator<Item = Wait> {
+        let lanes =
+            self.lanes.iter().filter(move |(_, state)| topic.is_none_or(|topic| topic == state.topic));
+        lanes.flat_map(move |(lane, state)| {
+            state.cursors.iter().map(move |(id, cursor)| {
+                let partition = partitions.get(&key(state.topic, *id));
+                let end = partition.map_or(Offset::ZERO, Partition::high_watermark);
+                let waits_for = state.cause(cursor, &self.limits);
+                let since_us = now.monotonic_us.saturating_sub(state.moved_us);
+                Wait {
+                    id: WaitId {
+                        is_reader: true,
+                        connection: lane.connection.0,
+                        stream: lane.stream.0,
+                        partition: *id,
+                    },
+                    client_name: String::new(),
+                    waits_for,
+                    since_us,
+                    credit_bytes: state.available(),
+                    held_bytes: state.outbox.bytes(),
+                    lag_records: end.get().saturating_sub(cursor.position.get()),
+                }
+            })
+        })
     }
 
     /// Lanes there are.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use quinn::ConnectionError;
 use weir_protocol::ErrorCode;
+use weir_protocol::message::WaitsFor;
 
 use crate::core::ledger::Pool;
 use crate::core::node::NodeFigures;
@@ -97,6 +98,15 @@ impl Label for Refusal {
             Self::Draining => "draining",
         }
         .to_owned()
+    }
+}
+
+impl Label for WaitsFor {
+    const NAME: &'static str = "for";
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn text(self) -> String {
+        self.name().to_owned()
     }
 }
 
@@ -249,6 +259,8 @@ metrics! {
     ingest_held_bytes: Gauge = Gauge::default(), "weir_ingest_held_bytes";
     /// Publish lanes that wait for memory before they get more credit.
     ingest_waiting: Gauge = Gauge::default(), "weir_ingest_waiting_lanes";
+    /// Lanes of producers and readers of partitions, by what they wait for. Counted once a second while anything happens.
+    waits: Gauges<WaitsFor> = Gauges::default(), "weir_waiting";
     /// Bytes of memory taken, by what for.
     memory_taken: Gauges<Pool> = Gauges::default(), "weir_memory_taken_bytes";
     /// Bytes of memory that may be taken, by what for.

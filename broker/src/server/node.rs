@@ -72,7 +72,12 @@ struct Shell {
     /// Frames for the journal that its mailbox had no room for.
     journal: Vec<ToJournal>,
     drained: Option<oneshot::Sender<()>>,
+    /// When it is to be counted again who waits for what.
+    count_at_us: u64,
 }
+
+/// Pause between two counts of who waits for what: there may be many.
+const COUNT_EVERY_US: u64 = 1_000_000;
 
 impl NodeTask {
     /// Runs until no connection and no storage is left to tell it anything.
@@ -114,6 +119,10 @@ impl NodeTask {
                 let _closed = done.send(());
             }
             self.metrics.observe_node(&self.node.figures());
+            if now.monotonic_us >= shell.count_at_us {
+                shell.count_at_us = now.monotonic_us + COUNT_EVERY_US;
+                self.metrics.waits.set_all(self.node.waits());
+            }
         }
         // The flusher tells the journal too, but nothing new comes from it: what is in the mailbox is still written.
         self.journal.close();

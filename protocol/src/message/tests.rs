@@ -68,6 +68,12 @@ fn code() -> impl Strategy<Value = ErrorCode> {
     proptest::sample::select(ErrorCode::ALL)
 }
 
+fn wait_id() -> impl Strategy<Value = WaitId> {
+    (any::<bool>(), any::<[u64; 2]>(), partition()).prop_map(
+        |(is_reader, [connection, stream], partition)| WaitId { is_reader, connection, stream, partition },
+    )
+}
+
 fn durability() -> impl Strategy<Value = Durability> {
     prop_oneof![Just(Durability::Written), Just(Durability::Durable)]
 }
@@ -220,6 +226,19 @@ proptest! {
     }
 
     #[test]
+    fn explain_messages_round_trip(
+        request in any::<u32>(), name in text(128), after in option::of(wait_id()), more in any::<bool>(),
+        waits in vec((wait_id(), text(128), proptest::sample::select(WaitsFor::ALL), any::<[u64; 4]>()), 0..8),
+    ) {
+        round_trip(&Explain { request, name, after });
+        let wait = |(id, client_name, waits_for, numbers)| {
+            let [since_us, credit_bytes, held_bytes, lag_records] = numbers;
+            Wait { id, client_name, waits_for, since_us, credit_bytes, held_bytes, lag_records }
+        };
+        round_trip(&Explanation { request, more, waits: waits.into_iter().map(wait).collect() });
+    }
+
+    #[test]
     fn publish_messages_round_trip(
         request in any::<u32>(), producer in any::<u64>(), epoch in any::<u32>(), topic in topic_id(),
         durability in durability(), acked_below in sequence(), value in vec(any::<u8>(), 0..200),
@@ -275,7 +294,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bodies_never_panic(number in 0u16..80, body in vec(prop_oneof![any::<u8>(), 0u8..4], 0..200)) {
+    fn arbitrary_bodies_never_panic(number in 0u16..200, body in vec(prop_oneof![any::<u8>(), 0u8..4], 0..200)) {
         let Some(kind) = FrameKind::from_number(number) else { return Ok(()) };
         decode_any(&RawFrame { kind, body: Bytes::from(body) });
     }
@@ -320,6 +339,8 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::Gap => decode::<Gap>(frame),
         FrameKind::UnsubscribePartition => decode::<UnsubscribePartition>(frame),
         FrameKind::PartitionEnded => decode::<PartitionEnded>(frame),
+        FrameKind::Explain => decode::<Explain>(frame),
+        FrameKind::Explanation => decode::<Explanation>(frame),
     }
 }
 

@@ -22,7 +22,8 @@ impl Node {
             refuse_lane(lane, refusal, actions);
             return;
         }
-        self.publishing.open(lane, PublishLane { topic: open.topic, durability: open.durability });
+        let state = PublishLane { topic: open.topic, durability: open.durability };
+        self.publishing.open(lane, state, self.now.monotonic_us);
         self.ingest.open(lane);
     }
 
@@ -39,6 +40,7 @@ impl Node {
             actions.outgoing.push(Outgoing::Close(lane.connection, ErrorCode::CreditExceeded, detail));
             return;
         }
+        self.publishing.moved(lane, now.monotonic_us);
         let Publish { acked_below, batch } = publish;
         let header = *batch.header();
         let (offered, partition_epoch) = match self.admit(state.topic, &batch) {
@@ -134,6 +136,7 @@ impl Node {
     }
 
     pub(super) fn append_durable(&mut self, append: PendingAppend) {
+        self.publishing.moved(append.lane, self.now.monotonic_us);
         if let Some(entry) = append.entry {
             self.publishing.give(append.lane, Answer::Stored(entry));
         }

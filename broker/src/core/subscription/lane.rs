@@ -5,28 +5,38 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 use weir_protocol::Credit;
 use weir_protocol::batch::StoredBatch;
-use weir_protocol::message::{Deliver, Gap, GapReason, Message};
+use weir_protocol::message::{Deliver, Gap, GapReason, Message, WaitsFor};
 use weir_protocol::units::{Offset, PartitionId, TopicId};
 
 use super::{DeliveryLimits, Partitions, key};
 use crate::core::event::ColdWant;
+use crate::core::ledger::{Ledger, Pool, Reservation};
 use crate::core::partition::Partition;
 use crate::core::{Actions, ColdRead, LaneId, Outgoing};
+use crate::plan::CURSOR_BYTES;
 
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) topic: TopicId,
     pub(super) credit: Credit,
     /// Bytes sent that have not left, and what is set aside for reads under way.
-    pub(super) outbox_bytes: u64,
+    pub(super) outbox: Reservation,
     /// Credit that is set aside for reads under way: what they find can be sent.
     pub(super) reserved_bytes: u64,
     /// Reads of flushed data under way, those that nobody waits for any more included.
     pub(super) reads: usize,
+    /// Memory of its readers' positions.
+    pub(super) positions: Reservation,
+    /// When something was last sent on it, and how much had been sent then.
+    pub(super) moved_us: u64,
+    pub(super) sent_before: u64,
     pub(super) cursors: BTreeMap<PartitionId, Cursor>,
     /// Partitions that may have something to send, in turn.
     pub(super) ready: VecDeque<PartitionId>,
     pub(super) queued: bool,
+    /// It could be sent something if there were memory for it, and whether it is among those that wait for that.
+    pub(super) short: bool,
+    pub(super) listed: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +63,7 @@ pub(super) enum State {
 impl Lane {
     pub(super) fn drop_cursor(&mut self, id: PartitionId) {
         if let Some(cursor) = self.cursors.remove(&id) {
+            self.positions.shrink(CURSOR_BYTES);
             self.ready.retain(|ready| *ready != id);
             if let State::Reading(reserved) = cursor.state {
                 self.release(reserved);
@@ -65,26 +76,39 @@ impl Lane {
         self.credit.available() - self.reserved_bytes
     }
 
-    /// Sets credit and room in the outbox aside for a read.
-    fn reserve(&mut self, bytes: u64) {
-        self.reserved_bytes += bytes;
-        self.outbox_bytes += bytes;
+    /// Sets credit and memory aside for a read, if there is memory.
+    fn reserve(&mut self, bytes: u64) -> bool {
+        let fits = self.outbox.grow(bytes);
+        if fits {
+            self.reserved_bytes += bytes;
+        }
+        fits
+    }
+
+    /// Memory it may take. The last quarter is for connections of which nothing waits to leave: no reader stands still
+    /// because others do not take what is theirs.
+    fn memory(&self, ledger: &Ledger, alone: bool) -> u64 {
+        let first = alone && self.outbox.bytes() == 0;
+        let kept = if first { 0 } else { ledger.limit(Pool::Delivery) / 4 };
+        ledger.room(Pool::Delivery).saturating_sub(kept)
     }
 
     /// A read has ended, or nobody waits for it any more.
     pub(super) fn release(&mut self, bytes: u64) {
         self.reserved_bytes -= bytes;
-        self.outbox_bytes -= bytes;
+        self.outbox.shrink(bytes);
     }
 
     pub(super) fn pump(
         &mut self,
         lane: LaneId,
-        limits: &DeliveryLimits,
+        (limits, ledger, alone): (&DeliveryLimits, &Ledger, bool),
         partitions: &mut Partitions,
         actions: &mut Actions,
     ) {
-        while self.outbox_bytes < limits.outbox_bytes {
+        self.short = false;
+        while self.outbox.bytes() < limits.outbox_bytes {
+            let memory = self.memory(ledger, alone);
             let Some(id) = self.ready.pop_front() else { return };
             let Some(cursor) = self.cursors.get_mut(&id) else { continue };
             let Some(partition) = partitions.get_mut(&key(self.topic, id)) else { continue };
@@ -116,22 +140,27 @@ impl Lane {
                 }
                 let bytes_max = limits.cold_bytes.min(available - Deliver::OVERHEAD_BYTES as u64);
                 let reserved = bytes_max + Deliver::OVERHEAD_BYTES as u64;
+                if reserved > memory || !self.reserve(reserved) {
+                    return self.wait_for_memory(id);
+                }
+                let Some(cursor) = self.cursors.get_mut(&id) else { continue };
                 cursor.state = State::Reading(reserved);
                 self.reads += 1;
                 let want = ColdWant::Batches { from: cursor.position, bytes_max };
                 let key = key(self.topic, id);
                 actions.cold_reads.push(ColdRead { lane, key, generation: cursor.generation, want });
-                self.reserve(reserved);
                 continue;
             }
-            let room = limits.frame_bytes.min(available.saturating_sub(Deliver::OVERHEAD_BYTES as u64));
-            match gather(partition, cursor, id, (room, available)) {
+            let most = available.min(memory);
+            let room = limits.frame_bytes.min(most.saturating_sub(Deliver::OVERHEAD_BYTES as u64));
+            match gather(partition, cursor, id, (room, most)) {
                 Ok((pieces, frame_bytes)) => {
                     self.credit.spend(frame_bytes).expect("gathered within the credit");
-                    self.outbox_bytes += frame_bytes;
+                    assert!(self.outbox.grow(frame_bytes), "gathered within the memory");
                     actions.outgoing.push(Outgoing::Delivery(lane, pieces));
                     self.ready.push_back(id);
                 }
+                Err(needed) if needed <= available => return self.wait_for_memory(id),
                 Err(needed) => {
                     cursor.state = State::Starved(needed);
                     self.ready.push_front(id);
@@ -139,6 +168,34 @@ impl Lane {
                 }
             }
         }
+    }
+
+    fn wait_for_memory(&mut self, id: PartitionId) {
+        self.ready.push_front(id);
+        self.short = true;
+    }
+
+    /// What a reader waits for.
+    pub(super) fn cause(&self, cursor: &Cursor, limits: &DeliveryLimits) -> WaitsFor {
+        match cursor.state {
+            State::Waiting => WaitsFor::Records,
+            State::Reading(_) => WaitsFor::ColdRead,
+            State::Locating => WaitsFor::Start,
+            State::Ready | State::Starved(_) if self.outbox.bytes() >= limits.outbox_bytes => {
+                WaitsFor::Connection
+            }
+            State::Starved(_) => WaitsFor::Application,
+            State::Ready if self.short => WaitsFor::DeliveryMemory,
+            State::Ready if self.is_starved() => WaitsFor::Application,
+            State::Ready => WaitsFor::Turn,
+        }
+    }
+
+    /// Whether its turn is one's that needs more credit than there is.
+    fn is_starved(&self) -> bool {
+        let next = self.ready.front().and_then(|id| self.cursors.get(id));
+        let starved = next.is_some_and(|next| matches!(next.state, State::Starved(_)));
+        starved || self.available() <= Deliver::OVERHEAD_BYTES as u64
     }
 }
 
