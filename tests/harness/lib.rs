@@ -10,6 +10,7 @@ mod captured;
 pub mod check;
 pub mod fuzz;
 mod lines;
+pub mod payload;
 mod port;
 mod process;
 mod random;

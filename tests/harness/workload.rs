@@ -1,18 +1,17 @@
-//! What a client process of `weir-workload` does, and how it is told. The values it sends, and the bytes these stand for.
+//! What a client process of `weir-workload` does, and how it is told.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Random;
 use crate::check::Level;
 
 /// Values that one publisher may use.
 pub const VALUES_EACH: u64 = 1 << 32;
 
 /// Longest record.
-const RECORD_BYTES_MAX: u64 = 3000;
+pub const RECORD_BYTES_MAX: u64 = 3000;
 
 /// What a client process does: one argument, as JSON.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -70,39 +69,5 @@ impl Plan {
     /// The first value this publisher sends.
     pub const fn first_value(&self) -> u64 {
         self.client as u64 * VALUES_EACH
-    }
-}
-
-/// The bytes of a value: nobody could have made them by chance.
-pub fn payload(value: u64) -> Vec<u8> {
-    let mut random = Random::new(value);
-    let length = random.between(8, RECORD_BYTES_MAX);
-    let mut bytes = value.to_le_bytes().to_vec();
-    while (bytes.len() as u64) < length {
-        bytes.extend(random.next().to_le_bytes());
-    }
-    bytes
-}
-
-/// The value that bytes stand for, if a publisher made them.
-pub fn value_of(bytes: &[u8]) -> Option<u64> {
-    let value = u64::from_le_bytes(*bytes.first_chunk()?);
-    (payload(value) == bytes).then_some(value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_stand_for_a_value_only_as_they_were_made() {
-        for value in [0, 1, 5 * VALUES_EACH + 17, u64::MAX] {
-            let bytes = payload(value);
-            assert_eq!(value_of(&bytes), Some(value));
-            let mut other = bytes.clone();
-            *other.last_mut().unwrap() ^= 1;
-            assert_eq!(value_of(&other), None, "one bit differs");
-            assert_eq!(value_of(&bytes[..bytes.len() - 1]), None, "the last byte is gone");
-        }
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use harness::check::{Event, Recorded, check};
-use harness::workload::value_of;
+use harness::payload::value_of;
+use harness::workload::RECORD_BYTES_MAX;
 use weir_client::{Client, Start};
 
 use crate::world::{PARTITIONS, TOPIC, World};
@@ -67,7 +68,8 @@ impl World {
                     "an offset of {} is missing",
                     record.partition
                 );
-                values.push(record.value.as_deref().and_then(value_of));
+                let value = |bytes: &[u8]| value_of(bytes, RECORD_BYTES_MAX);
+                values.push(record.value.as_deref().and_then(value));
             }
             Ok::<_, weir_client::Error>(partitions.into_values().collect())
         };

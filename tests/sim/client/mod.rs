@@ -2,7 +2,6 @@
 
 mod hearing;
 mod pauses;
-mod payload;
 mod publishing;
 mod reading;
 mod topics;
@@ -25,8 +24,8 @@ use weir_protocol::units::{Timestamp, TopicId};
 use crate::coverage::Coverage;
 use crate::network::Arrival;
 use crate::scheduler::SECOND;
-use payload::payload;
-pub(crate) use payload::value_of;
+use harness::payload::payload;
+pub(crate) use harness::payload::value_of;
 pub(crate) use publishing::PublishPlan;
 use publishing::Publishing;
 pub(crate) use reading::{ReadPlan, Reading};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use harness::check::{Event, Level};
-use harness::workload::{Plan, payload};
+use harness::payload::payload;
+use harness::workload::{Plan, RECORD_BYTES_MAX};
 use harness::{Random, Recorder};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -89,7 +90,7 @@ impl<'a> Publisher<'a> {
         self.history.note(&sends.iter().map(send).collect::<Vec<_>>())?;
         let mut deliveries = Vec::new();
         for (value, partition) in sends {
-            let message = Message::new(payload(value)).partition(partition);
+            let message = Message::new(payload(value, RECORD_BYTES_MAX)).partition(partition);
             match self.producer.enqueue(message).await {
                 Ok(delivery) => deliveries.push((value, partition, delivery)),
                 Err(error) => self.history.note(&[outcome(value, partition, Err(error))?])?,

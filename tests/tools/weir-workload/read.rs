@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use harness::Recorder;
 use harness::check::Event;
-use harness::workload::{Plan, value_of};
+use harness::payload::value_of;
+use harness::workload::{Plan, RECORD_BYTES_MAX};
 use tokio::sync::oneshot;
 use weir_client::{Client, Consumer, ConsumerEvent, Start};
 
@@ -72,7 +73,7 @@ impl Reader<'_> {
                     let record = record?;
                     left -= 1;
                     let (partition, offset) = (record.partition, record.offset);
-                    let value = record.value.as_deref().and_then(value_of);
+                    let value = record.value.as_deref().and_then(|bytes| value_of(bytes, RECORD_BYTES_MAX));
                     self.positions.insert(partition, offset + 1);
                     let reader = self.plan.client;
                     self.history.note(&[Event::Delivered { reader, partition, offset, value }])?;

@@ -1,6 +1,6 @@
-//! Values and the bytes they stand for.
+//! Values of histories, and the bytes they stand for.
 
-use harness::Random;
+use crate::Random;
 
 /// The length of a value's bytes, and where the bytes behind the first eight come from.
 fn shape(value: u64, bytes_max: u64) -> (usize, Random) {
@@ -9,8 +9,8 @@ fn shape(value: u64, bytes_max: u64) -> (usize, Random) {
     (usize::try_from(least.next_multiple_of(8)).unwrap_or(0), random)
 }
 
-/// The bytes of a value: nobody could have made them by chance.
-pub(crate) fn payload(value: u64, bytes_max: u64) -> Vec<u8> {
+/// The bytes of a value, at most about so many: nobody could have made them by chance.
+pub fn payload(value: u64, bytes_max: u64) -> Vec<u8> {
     let (length, mut random) = shape(value, bytes_max);
     let mut bytes = Vec::with_capacity(length);
     bytes.extend(value.to_le_bytes());
@@ -21,11 +21,28 @@ pub(crate) fn payload(value: u64, bytes_max: u64) -> Vec<u8> {
 }
 
 /// The value that bytes stand for, if somebody made them.
-pub(crate) fn value_of(bytes: &[u8], bytes_max: u64) -> Option<u64> {
+pub fn value_of(bytes: &[u8], bytes_max: u64) -> Option<u64> {
     let (words, rest) = bytes.as_chunks::<8>();
     let (first, words) = words.split_first()?;
     let value = u64::from_le_bytes(*first);
     let (length, mut random) = shape(value, bytes_max);
     let is_whole = bytes.len() == length && rest.is_empty();
     (is_whole && words.iter().all(|word| u64::from_le_bytes(*word) == random.next())).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_stand_for_a_value_only_as_they_were_made() {
+        for value in [0, 1, 5 << 32, u64::MAX] {
+            let bytes = payload(value, 600);
+            assert_eq!(value_of(&bytes, 600), Some(value));
+            let mut other = bytes.clone();
+            *other.last_mut().unwrap() ^= 1;
+            assert_eq!(value_of(&other, 600), None, "one bit differs");
+            assert_eq!(value_of(&bytes[..bytes.len() - 1], 600), None, "the last byte is gone");
+        }
+    }
 }
