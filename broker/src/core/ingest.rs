@@ -186,11 +186,12 @@ impl Ingest {
                     self.raised.push_back(lane);
                 }
             }
-            in_vain = if raise > 0 { 0 } else { in_vain + 1 };
-            if raise < wanted {
+            // Without anything under way the smallest window does: it asks again when it has used that.
+            if raise < wanted && (raise > 0 || state.held > 0) {
                 // It has had its turn, and goes behind the others.
                 state.deficit -= raise.min(state.deficit);
                 self.waiting.push_back(lane);
+                in_vain = if raise > 0 { 0 } else { in_vain + 1 };
             } else {
                 // Who wants nothing saves up nothing.
                 state.deficit = 0;

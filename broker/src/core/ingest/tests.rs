@@ -157,15 +157,25 @@ fn when_there_is_little_room_lanes_are_raised_by_the_same_bytes() {
     assert!(peers.ledger.try_take(Pool::Unflushed, 30_000));
     (0..5).for_each(|number| peers.open(lane(number)));
     assert_eq!(peers.tell().len(), 5);
-    let told: Vec<u64> = peers.told.values().copied().collect();
-    assert_eq!(told, [2000; 5], "10,000 bytes for five that want 4,000 each");
-    assert_eq!(peers.ingest.waiting(), 5);
+    let told = |peers: &Peers| peers.told.values().copied().collect::<Vec<u64>>();
+    assert_eq!(told(&peers), [2000; 5], "10,000 bytes for five that want 4,000 each");
+    assert_eq!(peers.ingest.waiting(), 0, "without anything under way nobody waits");
+
+    // What was used comes back, and no more than that.
+    send_and_release(&mut peers, 1000);
+    assert_eq!(told(&peers), [3000; 5]);
 
     peers.ledger.give_back(Pool::Unflushed, 30_000);
+    send_and_release(&mut peers, 2000);
+    assert_eq!(told(&peers), [7000; 5], "4,000 bytes for each");
+    assert_eq!(peers.ingest.waiting(), 0);
+}
+
+/// Each of five lanes sends so much; then all of it is done with.
+fn send_and_release(peers: &mut Peers, bytes: u64) {
+    (0..5).for_each(|number| assert!(peers.send(lane(number), bytes)));
+    (0..5).for_each(|number| peers.ingest.release(lane(number), bytes, 0));
     peers.tell();
-    let told: Vec<u64> = peers.told.values().copied().collect();
-    assert_eq!(told, [4000; 5]);
-    assert_eq!(peers.ingest.waiting(), 0, "who has what it wants is not in the queue");
 }
 
 proptest! {
