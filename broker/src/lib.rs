@@ -10,6 +10,7 @@ pub mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use options::{OptionsError, ServeOptions, TransportChoice};
+pub use core::quota::QuotaLimits;
+pub use options::{ConnectionLimits, OptionsError, ServeOptions, TransportChoice};
 #[cfg(feature = "server")]
 pub use server::{Fatal, Server, StartError};

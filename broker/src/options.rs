@@ -1,15 +1,20 @@
 //! What can be chosen when a broker is started, and the limits that follow from it.
 
+mod connections;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, BATCH_FRAME_OVERHEAD_BYTES};
 
 use crate::core::NodeLimits;
 use crate::core::coordinator::TopicLimits;
 use crate::core::ingest::{IngestLimits, footprint};
+use crate::core::quota::QuotaLimits;
 use crate::core::subscription::DeliveryLimits;
 use crate::plan::{Demand, Plan};
+pub use connections::ConnectionLimits;
 
 /// Port a broker listens on unless told otherwise.
 pub const PORT_DEFAULT: u16 = 7400;
@@ -60,6 +65,10 @@ pub struct ServeOptions {
     pub scrub_bytes_per_second: u64,
     /// How datagrams are sized.
     pub transport: TransportChoice,
+    /// What connections are held to.
+    pub connections: ConnectionLimits,
+    /// What each client may use.
+    pub quotas: QuotaLimits,
     /// Topics there may be; as many as the memory allows if `None`.
     pub topics_max: Option<u64>,
     /// Partitions there may be, of all topics together; as many as the memory allows if `None`.
@@ -80,6 +89,8 @@ impl Default for ServeOptions {
             flush_bytes: 32 << 20,
             scrub_bytes_per_second: 8 << 20,
             transport: TransportChoice::Auto,
+            connections: ConnectionLimits::default(),
+            quotas: QuotaLimits::default(),
             topics_max: None,
             partitions_max: None,
         }
@@ -113,6 +124,26 @@ pub enum OptionsError {
     /// A number of zero where something is needed.
     #[error("{0} must not be 0")]
     Zero(&'static str),
+    /// A time of nothing, or one that is as good as none.
+    #[error("{name} of {value:?} is out of range: above zero, at most {max:?}")]
+    Time {
+        /// Which.
+        name: &'static str,
+        /// What was asked for.
+        value: Duration,
+        /// The most.
+        max: Duration,
+    },
+    /// A window in which a connection cannot work, or that would overrun the socket.
+    #[error("a window of {bytes} bytes is out of range: {min} to {max} bytes (--connection-window)")]
+    Window {
+        /// What was asked for.
+        bytes: u32,
+        /// The least.
+        min: u32,
+        /// The most.
+        max: u32,
+    },
 }
 
 impl ServeOptions {
@@ -133,6 +164,15 @@ impl ServeOptions {
                 return Err(OptionsError::Zero(name));
             }
         }
+        self.connections.check()?;
+        for (name, rate) in [
+            ("quota_publish_rate", self.quotas.publish_bytes_per_second),
+            ("quota_read_rate", self.quotas.read_bytes_per_second),
+        ] {
+            if rate == Some(0) {
+                return Err(OptionsError::Zero(name));
+            }
+        }
         let plan = self.plan();
         if !plan.fits() {
             return Err(OptionsError::Exceeded(Box::new(plan)));
@@ -148,7 +188,7 @@ impl ServeOptions {
 
     /// How the memory is divided.
     pub fn plan(&self) -> Plan {
-        self.plan_for(None, 0)
+        self.plan_for(self.connections.connections_max, 0)
     }
 
     /// How the memory is divided, and whether so many connections and subscriptions fit.

@@ -2,6 +2,7 @@
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use weir_protocol::limits::NAME_BYTES_MAX;
 
 use crate::bench::BenchArguments;
 use crate::code::Code;
@@ -41,9 +42,19 @@ pub(crate) struct Global {
     /// Broker to talk to, such as weir://127.0.0.1:7400?pin=sha256:… [default: the current context]
     #[arg(short = 's', long, global = true, env = "WEIR_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
+    /// Name to give the broker: it stands in its log, and quotas are kept by it [default: weir/VERSION]
+    #[arg(long, global = true, env = "WEIR_CLIENT_NAME", value_name = "NAME", hide_env_values = true, value_parser = client_name)]
+    pub(crate) client_name: Option<String>,
     /// Print JSON: one document for lists, one object per line for streams
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+fn client_name(text: &str) -> Result<String, String> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(format!("a name has at most {NAME_BYTES_MAX} bytes"));
+    }
+    Ok(text.to_owned())
 }
 
 /// What to do.

@@ -78,7 +78,7 @@ pub(crate) async fn disconnect(client: Client) {
 pub(crate) async fn connect(global: &Global, options: ConnectOptions) -> Result<Client, Failure> {
     let url = url(global)?;
     let client = Client::builder(&url)
-        .name(concat!("weir/", env!("CARGO_PKG_VERSION")))
+        .name(global.client_name.as_deref().unwrap_or(concat!("weir/", env!("CARGO_PKG_VERSION"))))
         .transport(options.transport.into())
         .connect_timeout(options.timeout.unwrap_or(CONNECT_TIMEOUT))
         .connect()

@@ -1,22 +1,25 @@
 //! `weir serve`: runs the broker. The only file that knows the broker's crate, beside `plan.rs` which shows its sums.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use weir_broker::options::{MEMORY_BYTES_DEFAULT_MAX, MEMORY_BYTES_MIN};
 use weir_broker::plan::Plan;
-use weir_broker::{OptionsError, ServeOptions, Server, TransportChoice};
+use weir_broker::{ConnectionLimits, OptionsError, QuotaLimits, ServeOptions, Server, TransportChoice};
 use weir_client::context::{Context, Contexts};
 
 use crate::arguments::Global;
 use crate::code::Code;
-use crate::config::{Key, Layers, LogFormat, ServeConfig, ServeFlags, Transport};
+use crate::config::{
+    ConnectionConfig, Key, Layers, LogFormat, QuotaConfig, ServeConfig, ServeFlags, Transport,
+};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::plan::PlanArguments;
-use crate::value::SizeText;
+use crate::value::{DurationText, SizeText};
 
 /// The port brokers listen on unless told otherwise; one there is worth a context of its own.
 const PORT_DEFAULT: u16 = 7400;
@@ -42,7 +45,12 @@ pub(crate) fn default_of(key: Key) -> String {
         Key::Listen => options.listen.to_string(),
         Key::DataDir => options.data_directory.display().to_string(),
         Key::Metrics => options.metrics.map_or_else(String::new, |address| address.to_string()),
-        Key::TlsCertificate | Key::TlsKey => String::new(),
+        Key::TlsCertificate
+        | Key::TlsKey
+        | Key::QuotaPublishRate
+        | Key::QuotaReadRate
+        | Key::QuotaConnections
+        | Key::QuotaStreams => String::new(),
         Key::InsecureListen => options.insecure_listen.to_string(),
         Key::Transport => "auto".to_owned(),
         Key::Memory => SizeText(memory_default()).to_string(),
@@ -50,6 +58,16 @@ pub(crate) fn default_of(key: Key) -> String {
         Key::FlushBytes => SizeText(options.flush_bytes).to_string(),
         Key::ScrubRate => SizeText(options.scrub_bytes_per_second).to_string(),
         Key::TopicsMax | Key::PartitionsMax => String::new(),
+        Key::ConnectionsMax
+        | Key::ConnectionsPerAddressMax
+        | Key::HandshakeRate
+        | Key::HandshakeTimeout
+        | Key::IdleTimeout
+        | Key::StalledTimeout
+        | Key::StreamsMax
+        | Key::StreamRate
+        | Key::IdleFrameRate
+        | Key::ConnectionWindow => connection_default(key, &options.connections),
         Key::LogLevel => "info".to_owned(),
         Key::LogFormat => "text".to_owned(),
     }
@@ -60,6 +78,24 @@ fn memory_default() -> u64 {
     let machine = rustix::system::sysinfo();
     let bytes = machine.totalram.saturating_mul(machine.mem_unit.into());
     (bytes / 4).clamp(MEMORY_BYTES_MIN, MEMORY_BYTES_DEFAULT_MAX)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other settings have their defaults above")]
+fn connection_default(key: Key, limits: &ConnectionLimits) -> String {
+    let time = |time: Duration| DurationText(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).to_string();
+    match key {
+        Key::ConnectionsMax => limits.connections_max.map_or_else(String::new, |max| max.to_string()),
+        Key::ConnectionsPerAddressMax => limits.connections_per_address_max.to_string(),
+        Key::HandshakeRate => limits.handshakes_per_second.to_string(),
+        Key::HandshakeTimeout => time(limits.handshake_within),
+        Key::IdleTimeout => time(limits.idle_timeout),
+        Key::StalledTimeout => time(limits.stalled_within),
+        Key::StreamsMax => limits.streams_max.to_string(),
+        Key::StreamRate => limits.streams_per_second.to_string(),
+        Key::IdleFrameRate => limits.idle_frames_per_second.to_string(),
+        Key::ConnectionWindow => SizeText(limits.window_bytes.into()).to_string(),
+        _ => String::new(),
+    }
 }
 
 /// Checks that the settings fit together.
@@ -145,8 +181,34 @@ fn options(config: &ServeConfig) -> ServeOptions {
             Transport::Loopback => TransportChoice::Loopback,
             Transport::Network => TransportChoice::Network,
         },
+        connections: connection_limits(&config.connections),
+        quotas: quota_limits(&config.quotas),
         topics_max: config.topics_max,
         partitions_max: config.partitions_max,
+    }
+}
+
+const fn connection_limits(config: &ConnectionConfig) -> ConnectionLimits {
+    ConnectionLimits {
+        connections_max: config.connections_max,
+        connections_per_address_max: config.connections_per_address_max,
+        handshakes_per_second: config.handshakes_per_second,
+        handshake_within: config.handshake_within,
+        idle_timeout: config.idle_timeout,
+        stalled_within: config.stalled_within,
+        streams_max: config.streams_max,
+        streams_per_second: config.streams_per_second,
+        idle_frames_per_second: config.idle_frames_per_second,
+        window_bytes: config.window_bytes,
+    }
+}
+
+const fn quota_limits(config: &QuotaConfig) -> QuotaLimits {
+    QuotaLimits {
+        publish_bytes_per_second: config.publish_bytes_per_second,
+        read_bytes_per_second: config.read_bytes_per_second,
+        connections_max: config.connections_max,
+        streams_max: config.streams_max,
     }
 }
 

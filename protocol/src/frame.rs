@@ -85,6 +85,8 @@ kinds! {
     PublishRejected = 51,
     /// Both: raises the limit of bytes that may be sent on the stream.
     Grant = 52,
+    /// Broker: the client has used up its quota, and is granted nothing more for a while.
+    Throttled = 53,
     /// Client: makes the stream a lane of a subscription.
     SubscribeOpen = 64,
     /// Client: starts reading a partition, or moves to another position.

@@ -38,11 +38,12 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 /// Entries in one page of a listing. Keeps a page under 512 KiB.
 pub const PAGE_ENTRIES_MAX: u32 = 1_000;
 
-/// Longest body of a frame that carries no batches.
+/// Longest body of a frame that carries no batches: a page of a listing.
 pub const CONTROL_FRAME_BYTES_MAX: u32 = 512 << 10;
 
-/// Longest body of a frame before the first exchange is done.
-pub const GREETING_FRAME_BYTES_MAX: u32 = 4 << 10;
+/// Longest body of a frame from a client that carries no batch. Holds every greeting and every request; bounds what a
+/// client that begins a frame on each of its streams can cost.
+pub const REQUEST_FRAME_BYTES_MAX: u32 = 4 << 10;
 
 /// What a frame may carry beside one batch: its fixed fields and the broker section with a full bitmap.
 pub const BATCH_FRAME_OVERHEAD_BYTES: u32 = 16 << 10;
@@ -67,4 +68,4 @@ const _: () = assert!(
         >= 64 + crate::batch::BROKER_SECTION_BYTES + BATCH_RECORDS_MAX as usize / 8,
     "the fixed fields and a full void bitmap must fit"
 );
-const _: () = assert!(GREETING_FRAME_BYTES_MAX <= CONTROL_FRAME_BYTES_MAX, "greetings are control frames");
+const _: () = assert!(REQUEST_FRAME_BYTES_MAX <= CONTROL_FRAME_BYTES_MAX, "requests are control frames");

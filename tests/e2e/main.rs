@@ -1,5 +1,6 @@
 //! The real binary, black box: what a user sees of a broker, a client and the network between them.
 
+mod abuse;
 mod crash;
 mod damage;
 mod data;
@@ -7,6 +8,7 @@ mod errors;
 mod faults;
 mod output;
 mod peers;
+mod quota;
 mod scrub;
 mod shutdown;
 mod snapshot;

@@ -2,21 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use harness::Broker;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use weir_protocol::ErrorCode;
 use weir_protocol::frame::{FrameKind, RawFrame, put_header, take_frame};
-use weir_protocol::limits::GREETING_FRAME_BYTES_MAX;
+use weir_protocol::limits::REQUEST_FRAME_BYTES_MAX;
 use weir_protocol::message::{Grant, Hello, Message, OpenProducer, PROTOCOL_VERSION, Welcome};
 
 /// Longest the broker may take to turn a peer away.
@@ -62,14 +62,26 @@ impl ServerCertVerifier for AnyCertificate {
 }
 
 /// Runs a peer to its end.
-fn peer<F: Future>(future: F) -> F::Output {
+pub(crate) fn peer<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime
         .block_on(async { tokio::time::timeout(WITHIN, future).await.expect("the broker answers in time") })
 }
 
 /// Connects with this application protocol.
-async fn connect(broker: &Broker, protocol: &[u8]) -> (Endpoint, Result<Connection, ConnectionError>) {
+pub(crate) async fn connect(
+    broker: &Broker,
+    protocol: &[u8],
+) -> (Endpoint, Result<Connection, ConnectionError>) {
+    connect_with(broker.address(), protocol, TransportConfig::default()).await
+}
+
+/// Connects to this address, with these settings of QUIC.
+pub(crate) async fn connect_with(
+    address: SocketAddr,
+    protocol: &[u8],
+    transport: TransportConfig,
+) -> (Endpoint, Result<Connection, ConnectionError>) {
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -78,8 +90,10 @@ async fn connect(broker: &Broker, protocol: &[u8]) -> (Endpoint, Result<Connecti
         .with_no_client_auth();
     tls.alpn_protocols = vec![protocol.to_vec()];
     let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
-    let connection = endpoint.connect(broker.address(), "localhost").unwrap().await;
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
+    endpoint.set_default_client_config(config);
+    let connection = endpoint.connect(address, "localhost").unwrap().await;
     (endpoint, connection)
 }
 
@@ -96,13 +110,13 @@ async fn closed_after(broker: &Broker, bytes: &[u8], finish: bool) -> u64 {
     close_code(&connection).await
 }
 
-async fn close_code(connection: &Connection) -> u64 {
+pub(crate) async fn close_code(connection: &Connection) -> u64 {
     let closed = connection.closed().await;
     let ConnectionError::ApplicationClosed(close) = closed else { panic!("closed without a code: {closed}") };
     close.error_code.into_inner()
 }
 
-fn hello(version: u16) -> Bytes {
+pub(crate) fn hello(version: u16) -> Bytes {
     let hello = Hello {
         version_min: version,
         version_max: version,
@@ -114,12 +128,12 @@ fn hello(version: u16) -> Bytes {
     hello.to_frame()
 }
 
-fn number(code: ErrorCode) -> u64 {
+pub(crate) fn number(code: ErrorCode) -> u64 {
     u64::from(code.number())
 }
 
 /// The broker still does its work.
-fn goes_on(broker: &Broker) {
+pub(crate) fn goes_on(broker: &Broker) {
     broker.text(&["send", "orders", "hello", "--create"]);
 }
 
@@ -175,7 +189,7 @@ fn a_first_frame_that_is_no_greeting_is_refused() {
 fn a_frame_longer_than_allowed_is_refused_by_its_header() {
     let broker = Broker::start();
     let mut header = BytesMut::new();
-    put_header(FrameKind::Hello, GREETING_FRAME_BYTES_MAX as usize + 1, &mut header);
+    put_header(FrameKind::Hello, REQUEST_FRAME_BYTES_MAX as usize + 1, &mut header);
     let code = peer(closed_after(&broker, &header, false));
     assert_eq!(code, number(ErrorCode::FrameTooLarge));
     goes_on(&broker);

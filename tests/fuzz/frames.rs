@@ -11,7 +11,7 @@ use weir_protocol::message::{
     AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Explain, Explanation,
     Failure, Gap, GoAway, Grant, Hello, ListTopics, Message, OpenProducer, PartitionEnded, PartitionStarted,
     PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected, SnapshotCreated,
-    SubscribeOpen, SubscribePartition, TopicDescription, TopicInfo, TopicList, TrimPartition,
+    SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo, TopicList, TrimPartition,
     UnsubscribePartition, Welcome,
 };
 
@@ -102,6 +102,7 @@ fn decode(frame: &RawFrame) -> Option<String> {
         FrameKind::PublishAck => again::<PublishAck>(frame),
         FrameKind::PublishRejected => again::<PublishRejected>(frame),
         FrameKind::Grant => again::<Grant>(frame),
+        FrameKind::Throttled => again::<Throttled>(frame),
         FrameKind::SubscribeOpen => again::<SubscribeOpen>(frame),
         FrameKind::SubscribePartition => again::<SubscribePartition>(frame),
         FrameKind::PartitionStarted => again::<PartitionStarted>(frame),

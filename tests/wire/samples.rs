@@ -10,7 +10,7 @@ use weir_protocol::message::{
     AckEntry, AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Explain,
     Explanation, Failure, Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer, PartitionEnded,
     PartitionInfo, PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen,
-    PublishRejected, ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition,
+    PublishRejected, ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, Throttled,
     TopicDescription, TopicInfo, TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition,
     Wait, WaitId, WaitsFor, Welcome,
 };
@@ -262,6 +262,7 @@ fn publishing() -> Vec<Sample> {
             },
         ),
         Sample::message("grant", Grant { limit_bytes: 0x0102_0304_0506_0708 }),
+        Sample::message("throttled", Throttled { retry_after_ms: 0x0102_0304 }),
     ]
 }
 

@@ -3,7 +3,9 @@
 //! A machine takes events and returns actions; time, bytes and results of the disk are arguments. Nothing here names
 //! a runtime, a thread, a clock or a file, and maps have a fixed order: the same events give the same actions.
 
+pub mod bucket;
 pub mod commit;
+pub mod conduct;
 pub mod coordinator;
 pub mod deframe;
 pub mod event;
@@ -14,6 +16,7 @@ pub mod node;
 pub mod pace;
 pub mod partition;
 pub mod publish;
+pub mod quota;
 pub mod requests;
 pub mod session;
 pub mod subscription;

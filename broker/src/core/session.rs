@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use weir_protocol::error::DecodeError;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame};
-use weir_protocol::limits::{BATCH_FRAME_OVERHEAD_BYTES, CONTROL_FRAME_BYTES_MAX, GREETING_FRAME_BYTES_MAX};
+use weir_protocol::limits::{BATCH_FRAME_OVERHEAD_BYTES, REQUEST_FRAME_BYTES_MAX};
 use weir_protocol::message::{
     AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, Explain, Grant, Hello, ListTopics,
     Message, OpenProducer, PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen,
@@ -51,6 +51,8 @@ pub struct SessionActions {
     pub events: Vec<Event>,
     /// Frames for the peer.
     pub frames: Vec<(StreamId, Bytes)>,
+    /// Frames that came and change nothing.
+    pub idle_frames: u32,
 }
 
 /// The state of one connection.
@@ -95,8 +97,8 @@ enum Role {
     New,
     /// Batches come, within this credit.
     Publish(Credit),
-    /// Batches go.
-    Subscribe,
+    /// Batches go, within this many bytes in all.
+    Subscribe(u64),
 }
 
 impl Session {
@@ -134,7 +136,9 @@ impl Session {
     pub fn ended(&mut self, stream: StreamId, actions: &mut SessionActions) {
         let Some(ended) = self.streams.remove(&stream) else { return };
         match ended.role {
-            Role::Publish(_) | Role::Subscribe => actions.events.push(Event::LaneClosed(self.lane(stream))),
+            Role::Publish(_) | Role::Subscribe(_) => {
+                actions.events.push(Event::LaneClosed(self.lane(stream)))
+            }
             Role::Greeting | Role::Control | Role::New => {}
         }
     }
@@ -153,6 +157,18 @@ impl Session {
     pub fn needs_memory(&self, stream: StreamId) -> bool {
         let state = self.streams.get(&stream);
         state.is_some_and(|state| matches!(state.role, Role::Publish(_)) && state.memory.is_none())
+    }
+
+    /// Whether batches come on a stream.
+    pub fn is_publish_lane(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_some_and(|stream| matches!(stream.role, Role::Publish(_)))
+    }
+
+    /// Whether a stream is in the middle of a frame, or has not said yet what it is for.
+    pub fn is_midway(&self, stream: StreamId) -> bool {
+        self.streams
+            .get(&stream)
+            .is_some_and(|stream| matches!(stream.role, Role::New) || !stream.deframer.is_between_frames())
     }
 
     /// The node lets a publish lane send more. Gives the frame that tells the peer.
@@ -219,8 +235,9 @@ impl Session {
                 Event::PublishOpened(lane, PublishOpen::from_frame(frame)?)
             }
             (Role::New, FrameKind::SubscribeOpen) => {
-                state.role = Role::Subscribe;
-                Event::SubscribeOpened(lane, SubscribeOpen::from_frame(frame)?)
+                let open = SubscribeOpen::from_frame(frame)?;
+                state.role = Role::Subscribe(open.limit_bytes);
+                Event::SubscribeOpened(lane, open)
             }
             (Role::Publish(_), FrameKind::Publish) => {
                 let memory = state.memory.take();
@@ -232,14 +249,20 @@ impl Session {
                 let bytes = (FRAME_HEADER_BYTES + frame.body.len()) as u64;
                 Event::Publish(lane, Box::new(publish), bytes)
             }
-            (Role::Subscribe, FrameKind::SubscribePartition) => {
+            (Role::Subscribe(_), FrameKind::SubscribePartition) => {
                 Event::SubscribePartition(lane, SubscribePartition::from_frame(frame)?)
             }
-            (Role::Subscribe, FrameKind::UnsubscribePartition) => {
+            (Role::Subscribe(_), FrameKind::UnsubscribePartition) => {
                 Event::UnsubscribePartition(lane, UnsubscribePartition::from_frame(frame)?)
             }
-            (Role::Subscribe, FrameKind::Grant) => {
-                Event::Granted(lane, Grant::from_frame(frame)?.limit_bytes)
+            (Role::Subscribe(granted), FrameKind::Grant) => {
+                let limit_bytes = Grant::from_frame(frame)?.limit_bytes;
+                if limit_bytes <= granted {
+                    actions.idle_frames += 1;
+                    return Ok(());
+                }
+                state.role = Role::Subscribe(limit_bytes);
+                Event::Granted(lane, limit_bytes)
             }
             (Role::Control, _) => Event::Request(lane, request(frame)?),
             (role, kind) => {
@@ -263,14 +286,13 @@ impl Role {
             Self::Control => "control",
             Self::New => "new",
             Self::Publish(_) => "publish",
-            Self::Subscribe => "subscribe",
+            Self::Subscribe(_) => "subscribe",
         }
     }
 
     const fn frame_bytes_max(self, limits: &ServerLimits) -> u32 {
         match self {
-            Self::Greeting | Self::New => GREETING_FRAME_BYTES_MAX,
-            Self::Control | Self::Subscribe => CONTROL_FRAME_BYTES_MAX,
+            Self::Greeting | Self::New | Self::Control | Self::Subscribe(_) => REQUEST_FRAME_BYTES_MAX,
             Self::Publish(_) => limits.batch_bytes_max + BATCH_FRAME_OVERHEAD_BYTES,
         }
     }
@@ -359,6 +381,7 @@ fn request(frame: &RawFrame) -> Result<Request, Bad> {
         | FrameKind::PublishAck
         | FrameKind::PublishRejected
         | FrameKind::Grant
+        | FrameKind::Throttled
         | FrameKind::SubscribeOpen
         | FrameKind::SubscribePartition
         | FrameKind::PartitionStarted

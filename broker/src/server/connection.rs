@@ -2,6 +2,10 @@
 //!
 //! All of them run on the same thread and share the session; no borrow is held while one of them waits.
 
+mod account;
+mod outbox;
+mod outgoing;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -10,34 +14,32 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, SendStream, VarInt};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use weir_protocol::ErrorCode;
-use weir_protocol::message::{GoAway, Message};
 
+use crate::core::conduct::Conduct;
 use crate::core::ledger::Ledger;
 use crate::core::session::{Heard, Identity, Session, SessionActions, Violation};
-use crate::core::{ConnectionId, Event, LaneId, Outgoing, StreamId};
+use crate::core::{ConnectionId, Event, LaneId, StreamId};
+use crate::options::ConnectionLimits;
 use crate::pool::BufferPool;
 use crate::queue::{Drained, Sender, mailbox};
-use crate::server::endpoint::Accepted;
+use crate::server::clock::Clock;
+use crate::server::endpoint::{Accepted, counted_address};
 use crate::server::metrics::Metrics;
 use crate::server::node::ToNode;
 use crate::server::transport::admit;
-
-/// A peer that has not greeted by then is sent away.
-const GREETING_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) use account::SharedQuotas;
+use account::{Account, Slot};
+use outbox::{Answers, Outbox, PIECES};
+use outgoing::turn_away;
 
 /// Frames a connection may be owed. What a peer is owed is bounded by its credit and its requests; one that does not
 /// take this many is not reading.
 const OUTBOX_ITEMS_MAX: usize = 64 << 10;
-
-/// Bytes of answers that may wait on a stream before no more of its requests are heard.
-const ANSWERS_BYTES_MAX: usize = 1 << 20;
-
-/// Pieces taken from or given to the transport at a time.
-const PIECES: usize = 64;
 
 /// Time peers get to move on when the broker stops.
 pub(crate) const GOING_AWAY_WITHIN: Duration = Duration::from_secs(2);
@@ -51,6 +53,12 @@ pub(crate) struct Context {
     pub(crate) pool: BufferPool,
     /// The way to the node.
     pub(crate) node: Sender<ToNode>,
+    /// What a connection is held to.
+    pub(crate) limits: ConnectionLimits,
+    /// What clients may use.
+    pub(crate) quotas: SharedQuotas,
+    /// The time.
+    pub(crate) clock: Clock,
     /// Whether there is memory for more batches.
     pub(crate) gate: watch::Receiver<bool>,
     /// Figures.
@@ -65,25 +73,11 @@ struct Peer {
     id: ConnectionId,
     connection: Connection,
     session: RefCell<Session>,
+    conduct: RefCell<Conduct>,
+    account: Account,
+    answers: Rc<Answers>,
     outboxes: RefCell<BTreeMap<StreamId, Rc<Outbox>>>,
     context: Context,
-}
-
-/// What waits to be sent on one stream.
-#[derive(Debug, Default)]
-struct Outbox {
-    waiting: RefCell<Waiting>,
-    /// Something was added.
-    filled: Notify,
-    /// Something has left.
-    emptied: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    frames: VecDeque<(Vec<Bytes>, u64)>,
-    answer_bytes: usize,
-    finish: bool,
 }
 
 /// Serves a connection until it ends.
@@ -94,6 +88,9 @@ pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger
         id,
         connection,
         session: RefCell::new(session),
+        conduct: RefCell::new(Conduct::new(context.limits.conduct())),
+        account: Account::new(&context.quotas, context.clock),
+        answers: Rc::default(),
         outboxes: RefCell::default(),
         context,
     });
@@ -103,7 +100,7 @@ pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger
     }
     let mut tasks = JoinSet::new();
     let mut items = Vec::new();
-    let greeting = tokio::time::sleep(GREETING_WITHIN);
+    let greeting = tokio::time::sleep(peer.context.limits.handshake_within);
     tokio::pin!(greeting);
     let mut greeting_due = true;
     let mut told_to_leave = false;
@@ -127,10 +124,9 @@ pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger
             }
             () = &mut greeting, if greeting_due => {
                 greeting_due = false;
-                if !peer.session.borrow().is_greeted() {
-                    peer.close(ErrorCode::TimedOut, "no greeting came");
-                }
+                peer.expect_greeting();
             }
+            () = peer.account.due() => peer.release(),
             () = peer.context.going_away.cancelled(), if !told_to_leave => {
                 told_to_leave = true;
                 peer.go_away();
@@ -152,29 +148,65 @@ pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger
 impl Peer {
     /// A stream was opened: two tasks look after it.
     fn open(self: &Rc<Self>, send: SendStream, receive: RecvStream, tasks: &mut JoinSet<()>) {
+        let is_greeted = self.session.borrow().is_greeted();
+        if let Err(violation) = self.conduct.borrow_mut().stream_opened(is_greeted, self.now_us()) {
+            return self.violated(&violation);
+        }
+        if self.account.is_refused() {
+            return;
+        }
+        let slot = match self.account.open_stream() {
+            Ok(slot) => Rc::new(slot),
+            Err(throttled) => {
+                let frame = self.failure(&throttled);
+                drop(tasks.spawn_local(turn_away(send, frame)));
+                return;
+            }
+        };
         let stream = StreamId(u64::from(VarInt::from(receive.id())));
-        let outbox = Rc::new(Outbox::default());
+        let outbox = Rc::new(Outbox::new(&self.answers));
         self.outboxes.borrow_mut().insert(stream, Rc::clone(&outbox));
         self.session.borrow_mut().opened(stream);
         self.context.metrics.streams_opened.increment();
         self.context.metrics.streams.add(1);
-        tasks.spawn_local(Rc::clone(self).hear(stream, receive, Rc::clone(&outbox)));
-        tasks.spawn_local(Rc::clone(self).speak(stream, send, outbox));
+        tasks.spawn_local(Rc::clone(self).hear((stream, receive), Rc::clone(&outbox), Rc::clone(&slot)));
+        tasks.spawn_local(Rc::clone(self).speak((stream, send), outbox, slot));
     }
 
     /// Hears one stream until it ends.
-    async fn hear(self: Rc<Self>, stream: StreamId, mut receive: RecvStream, outbox: Rc<Outbox>) {
+    async fn hear(
+        self: Rc<Self>,
+        (stream, mut receive): (StreamId, RecvStream),
+        outbox: Rc<Outbox>,
+        _slot: Rc<Slot>,
+    ) {
         let mut pieces: Vec<Bytes> = vec![Bytes::new(); PIECES];
         let mut actions = SessionActions::default();
         let mut gate = self.context.gate.clone();
         let mut unheard = VecDeque::new();
+        // A new stream says what it is for.
+        let mut begun = Some(Instant::now());
         loop {
-            outbox.room().await;
-            if self.session.borrow().needs_memory(stream) && gate.wait_for(|open| *open).await.is_err() {
-                return;
+            self.answers.room().await;
+            if self.session.borrow().needs_memory(stream) && !*gate.borrow() {
+                if gate.wait_for(|open| *open).await.is_err() {
+                    return;
+                }
+                begun = begun.map(|_| Instant::now());
             }
             if unheard.is_empty() {
-                match receive.read_chunks(&mut pieces).await {
+                let read = receive.read_chunks(&mut pieces);
+                let within = self.context.limits.stalled_within;
+                let heard = match begun {
+                    Some(begun) => timeout_at(begun + within, read).await,
+                    None => Ok(read.await),
+                };
+                let Ok(heard) = heard else {
+                    let detail =
+                        format!("stream {}: a frame was begun and did not end in {within:?}", stream.0);
+                    return self.violated(&Violation { code: ErrorCode::TimedOut, detail });
+                };
+                match heard {
                     Ok(Some(count)) => unheard.extend(pieces.iter_mut().take(count).map(std::mem::take)),
                     Ok(None)
                     | Err(
@@ -187,17 +219,24 @@ impl Peer {
                 }
                 let bytes: usize = unheard.iter().map(Bytes::len).sum();
                 self.context.metrics.bytes_received.add(bytes as u64);
+                if self.session.borrow().is_publish_lane(stream) {
+                    self.account.published(bytes as u64);
+                }
             } else {
                 // Others were quicker than this stream; the gate closes in the node's next turn.
                 tokio::task::yield_now().await;
             }
             if let Err(violation) = self.receive(stream, &mut unheard, &mut actions) {
-                self.violated(&violation);
-                return;
+                return self.violated(&violation);
             }
+            begun = self.begun(stream, begun, &actions);
             for (stream, frame) in actions.frames.drain(..) {
                 // The greeting is the only frame a session answers itself.
-                admit(&self.connection);
+                if let Err(throttled) = self.account.enter(&self.identity()) {
+                    self.answer(stream, vec![self.failure(&throttled)]);
+                    return outbox.finish();
+                }
+                admit(&self.connection, &self.context.limits);
                 self.answer(stream, vec![frame]);
             }
             if !self.tell(actions.events.drain(..).map(ToNode::Event).collect()).await {
@@ -223,11 +262,42 @@ impl Peer {
                 return Ok(());
             }
         }
-        Ok(())
+        drop(session);
+        match std::mem::take(&mut actions.idle_frames) {
+            0 => Ok(()),
+            idle => self.conduct.borrow_mut().idle_frames(idle, self.now_us()),
+        }
+    }
+
+    /// Since when a stream is in the middle of a frame. Batches are long: it is enough that they go on.
+    fn begun(&self, stream: StreamId, before: Option<Instant>, heard: &SessionActions) -> Option<Instant> {
+        let session = self.session.borrow();
+        if !session.is_midway(stream) {
+            return None;
+        }
+        let has_ended = !heard.events.is_empty() || !heard.frames.is_empty();
+        let goes_on = has_ended || session.is_publish_lane(stream);
+        before.filter(|_| !goes_on).or_else(|| Some(Instant::now()))
+    }
+
+    /// Whom quotas are kept for: the name it gave itself, and where it comes from.
+    fn identity(&self) -> String {
+        let peer = self.connection.remote_address().ip();
+        let address = counted_address(peer).unwrap_or(peer);
+        format!("{} at {address}", self.session.borrow().client_name())
+    }
+
+    fn now_us(&self) -> u64 {
+        self.context.clock.now().monotonic_us
     }
 
     /// Speaks on one stream until nothing more will be said.
-    async fn speak(self: Rc<Self>, stream: StreamId, mut send: SendStream, outbox: Rc<Outbox>) {
+    async fn speak(
+        self: Rc<Self>,
+        (stream, mut send): (StreamId, SendStream),
+        outbox: Rc<Outbox>,
+        _slot: Rc<Slot>,
+    ) {
         let lane = LaneId { connection: self.id, stream };
         let mut pieces = Vec::new();
         loop {
@@ -235,10 +305,16 @@ impl Peer {
             let bytes: usize = pieces.iter().map(Bytes::len).sum();
             self.context.metrics.bytes_sent.add(bytes as u64);
             self.context.metrics.bytes_delivered.add(delivered);
-            if send.write_all_chunks(&mut pieces).await.is_err() {
+            if !self.write(&mut send, &mut pieces).await {
                 break;
             }
-            pieces.clear();
+            if delivered > 0 {
+                let wait = self.account.read(delivered);
+                if !wait.is_zero() {
+                    self.context.metrics.throttled.increment();
+                    tokio::time::sleep(wait).await;
+                }
+            }
             if delivered > 0 && !self.tell(vec![ToNode::Event(Event::Sent(lane, delivered))]).await {
                 break;
             }
@@ -249,41 +325,21 @@ impl Peer {
         let _stopped = send.finish();
     }
 
-    /// Hands something from the node to the stream it is for.
-    fn send(&self, outgoing: Outgoing) {
-        match outgoing {
-            Outgoing::Frames(lane, pieces) => self.answer(lane.stream, pieces),
-            Outgoing::Delivery(lane, pieces) => {
-                let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-                if let Some(outbox) = self.outboxes.borrow().get(&lane.stream) {
-                    outbox.add(pieces, bytes);
+    /// Writes everything. Says whether the stream can go on.
+    async fn write(&self, send: &mut SendStream, pieces: &mut Vec<Bytes>) -> bool {
+        while !pieces.is_empty() {
+            match timeout(self.context.limits.stalled_within, send.write_chunks(pieces)).await {
+                Ok(Ok(written)) => drop(pieces.drain(..written.chunks)),
+                Ok(Err(_stopped)) => return false,
+                Err(_elapsed) => {
+                    let within = self.context.limits.stalled_within;
+                    let detail = format!("nothing of what was sent is taken for {within:?}");
+                    self.violated(&Violation { code: ErrorCode::TimedOut, detail });
+                    return false;
                 }
             }
-            Outgoing::Grant(lane, limit_bytes) => {
-                let frame = self.session.borrow_mut().grant(lane.stream, limit_bytes);
-                if let Some(frame) = frame {
-                    self.answer(lane.stream, vec![frame]);
-                }
-            }
-            Outgoing::Finish(lane) => {
-                if let Some(outbox) = self.outboxes.borrow().get(&lane.stream) {
-                    outbox.finish();
-                }
-            }
-            Outgoing::Close(_, code, detail) => self.violated(&Violation { code, detail }),
         }
-    }
-
-    fn answer(&self, stream: StreamId, pieces: Vec<Bytes>) {
-        if let Some(outbox) = self.outboxes.borrow().get(&stream) {
-            outbox.add(pieces, 0);
-        }
-    }
-
-    fn go_away(&self) {
-        let deadline_ms = u32::try_from(GOING_AWAY_WITHIN.as_millis()).unwrap_or(u32::MAX);
-        let frame = GoAway { code: ErrorCode::GoingAway, deadline_ms }.to_frame();
-        self.answer(StreamId(0), vec![frame]);
+        true
     }
 
     fn violated(&self, violation: &Violation) {
@@ -310,63 +366,5 @@ impl Peer {
             }
         }
         true
-    }
-}
-
-impl Outbox {
-    fn add(&self, pieces: Vec<Bytes>, delivered: u64) {
-        let mut waiting = self.waiting.borrow_mut();
-        if delivered == 0 {
-            waiting.answer_bytes += pieces.iter().map(Bytes::len).sum::<usize>();
-        }
-        waiting.frames.push_back((pieces, delivered));
-        drop(waiting);
-        self.filled.notify_one();
-    }
-
-    fn finish(&self) {
-        self.waiting.borrow_mut().finish = true;
-        self.filled.notify_one();
-    }
-
-    /// Waits until the answers on this stream are being taken.
-    async fn room(&self) {
-        while self.waiting.borrow().answer_bytes > ANSWERS_BYTES_MAX {
-            self.emptied.notified().await;
-        }
-    }
-
-    /// Takes what is to be sent next, and says how many bytes of it are deliveries. `None` at the end.
-    async fn next(&self, pieces: &mut Vec<Bytes>) -> Option<u64> {
-        loop {
-            if let Some(delivered) = self.take(pieces) {
-                return Some(delivered);
-            }
-            if self.waiting.borrow().finish {
-                return None;
-            }
-            self.filled.notified().await;
-        }
-    }
-
-    fn take(&self, pieces: &mut Vec<Bytes>) -> Option<u64> {
-        let mut waiting = self.waiting.borrow_mut();
-        let mut delivered = 0;
-        let mut any = false;
-        while pieces.len() < PIECES
-            && let Some((frame, bytes)) = waiting.frames.pop_front()
-        {
-            any = true;
-            delivered += bytes;
-            if bytes == 0 {
-                waiting.answer_bytes -= frame.iter().map(Bytes::len).sum::<usize>();
-            }
-            pieces.extend(frame);
-        }
-        drop(waiting);
-        if any {
-            self.emptied.notify_one();
-        }
-        any.then_some(delivered)
     }
 }

@@ -1,9 +1,10 @@
 //! The socket, and the door: who gets in, how many, and how long they may take.
 
-use std::collections::BTreeMap;
+mod places;
+
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, TokioRuntime};
@@ -12,9 +13,14 @@ use thiserror::Error;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::limits;
+use crate::options::ConnectionLimits;
+use crate::server::clock::Clock;
+use crate::server::limits as fixed;
 use crate::server::metrics::{Metrics, Refusal};
 use crate::server::transport::{Profile, Transports};
+pub use places::Place;
+use places::Places;
+pub(crate) use places::counted_address;
 
 /// Why a broker cannot listen.
 #[derive(Debug, Error)]
@@ -122,15 +128,15 @@ fn open_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    socket.set_recv_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
-    socket.set_send_buffer_size(limits::SOCKET_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(fixed::SOCKET_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(fixed::SOCKET_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     let (receive_bytes, send_bytes) = (socket.recv_buffer_size()?, socket.send_buffer_size()?);
-    if receive_bytes.min(send_bytes) < limits::SOCKET_BUFFER_BYTES {
+    if receive_bytes.min(send_bytes) < fixed::SOCKET_BUFFER_BYTES {
         tracing::warn!(
             receive_bytes,
             send_bytes,
-            wanted_bytes = limits::SOCKET_BUFFER_BYTES,
+            wanted_bytes = fixed::SOCKET_BUFFER_BYTES,
             "the system limits socket buffers, packets may be lost under load: raise net.core.rmem_max and \
              net.core.wmem_max"
         );
@@ -145,6 +151,8 @@ pub struct DoorLimits {
     pub connections_max: usize,
     /// Connections from one address; does not hold for the machine itself.
     pub connections_per_address_max: usize,
+    /// Handshakes begun in a second. One address gets a quarter, unless it is the machine itself.
+    pub handshakes_per_second: u32,
     /// Handshakes under way.
     pub handshakes_max: usize,
     /// Handshakes under way above which a peer must first prove its address.
@@ -155,14 +163,25 @@ pub struct DoorLimits {
 
 impl Default for DoorLimits {
     fn default() -> Self {
+        Self::from(&ConnectionLimits::default())
+    }
+}
+
+impl From<&ConnectionLimits> for DoorLimits {
+    fn from(limits: &ConnectionLimits) -> Self {
         Self {
-            connections_max: limits::CONNECTIONS_MAX_DEFAULT,
-            connections_per_address_max: limits::CONNECTIONS_PER_ADDRESS_MAX_DEFAULT,
-            handshakes_max: limits::HANDSHAKES_MAX,
-            handshakes_unproven_max: limits::HANDSHAKES_UNPROVEN_MAX,
-            handshake_within: limits::HANDSHAKE_WITHIN,
+            connections_max: limits.connections_max.map_or(fixed::CONNECTIONS_MAX, at_most),
+            connections_per_address_max: limits.connections_per_address_max,
+            handshakes_per_second: limits.handshakes_per_second,
+            handshakes_max: fixed::HANDSHAKES_MAX,
+            handshakes_unproven_max: fixed::HANDSHAKES_UNPROVEN_MAX,
+            handshake_within: limits.handshake_within,
         }
     }
+}
+
+fn at_most(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// A peer that came in.
@@ -184,6 +203,7 @@ pub struct Door {
     transports: Transports,
     limits: DoorLimits,
     places: Places,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -195,7 +215,8 @@ impl Door {
         limits: DoorLimits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { endpoint, transports, limits, places: Places::default(), metrics }
+        let places = Places::new(&limits);
+        Self { endpoint, transports, limits, places, clock: Clock::start(), metrics }
     }
 
     /// Lets peers in and hands them to `on_connection`, which must not block, until `stop` is cancelled. From then
@@ -245,10 +266,11 @@ impl Door {
             return;
         }
         let peer = incoming.remote_address();
-        let place = match self.places.take(peer.ip(), &self.limits, &self.metrics) {
-            Ok(place) => place,
-            Err(reason) => return self.refuse(incoming, reason),
-        };
+        let place =
+            match self.places.take(peer.ip(), &self.limits, self.clock.now().monotonic_us, &self.metrics) {
+                Ok(place) => place,
+                Err(reason) => return self.refuse(incoming, reason),
+            };
         let profile = self.transports.profile_for(peer);
         let config = Arc::clone(self.transports.server_config(profile));
         let within = self.limits.handshake_within;
@@ -296,73 +318,6 @@ async fn handshake(
             tracing::debug!(%peer, "the handshake took too long");
             None
         }
-    }
-}
-
-/// Who is inside.
-#[derive(Clone, Debug, Default)]
-struct Places(Arc<Mutex<Taken>>);
-
-#[derive(Debug, Default)]
-struct Taken {
-    all: usize,
-    /// By address; none for the machine itself.
-    by_address: BTreeMap<IpAddr, usize>,
-}
-
-/// A place inside, free again when dropped.
-#[derive(Debug)]
-pub struct Place {
-    places: Places,
-    address: Option<IpAddr>,
-    metrics: Arc<Metrics>,
-}
-
-impl Places {
-    fn take(&self, peer: IpAddr, limits: &DoorLimits, metrics: &Arc<Metrics>) -> Result<Place, Refusal> {
-        let address = counted_address(peer);
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= limits.connections_max {
-            return Err(Refusal::Connections);
-        }
-        if let Some(address) = address {
-            let of_address = taken.by_address.entry(address).or_default();
-            if *of_address >= limits.connections_per_address_max {
-                return Err(Refusal::Address);
-            }
-            *of_address += 1;
-        }
-        taken.all += 1;
-        drop(taken);
-        metrics.connections.add(1);
-        Ok(Place { places: self.clone(), address, metrics: Arc::clone(metrics) })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.all -= 1;
-        if let Some(address) = self.address
-            && let Some(of_address) = taken.by_address.get_mut(&address)
-        {
-            *of_address -= 1;
-            if *of_address == 0 {
-                taken.by_address.remove(&address);
-            }
-        }
-        drop(taken);
-        self.metrics.connections.subtract(1);
-    }
-}
-
-/// The address a peer is counted under: a host has one IPv4 address, but a whole /64 network of IPv6 addresses.
-/// `None` for the machine itself.
-fn counted_address(peer: IpAddr) -> Option<IpAddr> {
-    match peer.to_canonical() {
-        address if address.is_loopback() => None,
-        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
-        address @ IpAddr::V4(_) => Some(address),
     }
 }
 

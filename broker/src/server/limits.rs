@@ -1,36 +1,23 @@
-//! Limits of what peers can make the server hold, each with its reason. What the wire allows is in
-//! `weir_protocol::limits`.
+//! Limits of what peers can make the server hold, each with its reason, that nobody has a reason to change. Those
+//! that can be chosen are in [`crate::options::ConnectionLimits`], what the wire allows in `weir_protocol::limits`.
 
 use std::time::Duration;
 
 /// Streams a peer may open before its greeting was answered: the control stream.
 pub const STREAMS_BEFORE_GREETING: u32 = 1;
 
-/// Streams a peer may have open: the lanes of a good many producers and subscriptions.
-pub const STREAMS_MAX: u32 = 256;
-
 /// Bytes a peer may have under way, and we to it, before its greeting was answered. Holds many times a greeting;
 /// bounds what strangers cost.
 pub const WINDOW_BEFORE_GREETING_BYTES: u32 = 64 << 10;
 
-/// Bytes a peer may have under way on one stream. Holds most batches whole; larger ones stream through.
+/// Most bytes a peer may have under way on one stream. Holds most batches whole; larger ones stream through.
 pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-
-/// Bytes a peer may have under way on all its streams. With jumbo datagrams more than the socket's buffer takes
-/// would be lost, and more buys no throughput even then.
-pub const RECEIVE_WINDOW_BYTES: u32 = 2 << 20;
-
-/// Bytes of ours that one peer may leave unacknowledged.
-pub const SEND_WINDOW_BYTES: u32 = 2 << 20;
 
 /// Size of the socket's buffers. With the system's default a burst of jumbo datagrams is lost.
 pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
-/// A peer that is silent for so long is gone. Clients send keep-alives well within it.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A handshake takes two round trips: whoever needs longer is stalling.
-pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// Connections of all peers together where nobody says how many.
+pub const CONNECTIONS_MAX: usize = 1024;
 
 /// Handshakes under way, and connection attempts not looked at yet.
 pub const HANDSHAKES_MAX: usize = 1024;
@@ -46,13 +33,6 @@ pub const INCOMING_BUFFERS_BYTES: u64 = 8 << 20;
 
 /// Time in which a proof of address is good. It is for the attempt it was asked for.
 pub const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(15);
-
-/// Connections of all peers together, by default.
-pub const CONNECTIONS_MAX_DEFAULT: usize = 1024;
-
-/// Connections from one address (IPv6: one /64 network), unless it is the machine itself: one host cannot take
-/// them all.
-pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: usize = 64;
 
 /// Largest datagram on loopback: what discovery may find. UDP carries at most 65,507 bytes over IPv4.
 pub const LOOPBACK_DATAGRAM_BYTES_MAX: u16 = 65_000;
@@ -84,10 +64,5 @@ const _: () = assert!(
     LOOPBACK_DATAGRAM_BYTES_INITIAL as u64 <= LOOPBACK_INITIAL_WINDOW_BYTES,
     "the first datagram must fit the first congestion window"
 );
-const _: () = assert!(
-    RECEIVE_WINDOW_BYTES as usize <= SOCKET_BUFFER_BYTES / 2,
-    "what one peer has under way must leave room for others in the socket's buffer"
-);
-const _: () = assert!(STREAM_WINDOW_BYTES <= RECEIVE_WINDOW_BYTES, "a stream is part of a connection");
 const _: () =
     assert!(HANDSHAKES_UNPROVEN_MAX < HANDSHAKES_MAX, "peers are asked for proof before they are refused");

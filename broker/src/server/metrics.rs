@@ -78,6 +78,8 @@ pub enum Refusal {
     Address,
     /// There are as many handshakes under way as there may be.
     Handshakes,
+    /// Handshakes begin faster than they may, from its address or in all.
+    Rate,
     /// Many handshakes are under way, and it had not proven its address: it may try again at once.
     Unproven,
     /// The broker is about to stop.
@@ -87,13 +89,14 @@ pub enum Refusal {
 impl Label for Refusal {
     const NAME: &'static str = "reason";
     const ALL: &'static [Self] =
-        &[Self::Connections, Self::Address, Self::Handshakes, Self::Unproven, Self::Draining];
+        &[Self::Connections, Self::Address, Self::Handshakes, Self::Rate, Self::Unproven, Self::Draining];
 
     fn text(self) -> String {
         match self {
             Self::Connections => "connections",
             Self::Address => "address",
             Self::Handshakes => "handshakes",
+            Self::Rate => "rate",
             Self::Unproven => "unproven",
             Self::Draining => "draining",
         }
@@ -217,6 +220,8 @@ metrics! {
     connections_closed: ByLabel<ErrorCode> = ByLabel::default(), "weir_connections_closed_total";
     /// Connections that ended otherwise.
     connections_ended: ByLabel<Ending> = ByLabel::default(), "weir_connections_ended_total";
+    /// Times a client had to wait, or was turned away, because it had used up a quota.
+    throttled: Counter = Counter::default(), "weir_throttled_total";
     /// Streams open now.
     streams: Gauge = Gauge::default(), "weir_streams";
     /// Streams opened by clients.

@@ -76,7 +76,7 @@ impl Network {
         context: Context,
     ) -> Result<Self, BindError> {
         let Sockets { clients, address, metrics } = sockets;
-        let transports = Transports::new(options.transport, tls);
+        let transports = Transports::new(options.transport, &options.connections, tls);
         let endpoint = endpoint::serve(clients, &transports)
             .map_err(|source| BindError::new(options.listen, "UDP", source))?;
         Ok(Self { endpoint, address, metrics_listener: metrics, transports, context })
@@ -108,8 +108,12 @@ impl Network {
         let http = self.metrics_listener.map(|listener| {
             tokio::task::spawn_local(http::serve(listener, Arc::clone(&metrics), closed.clone()))
         });
-        let door =
-            Door::new(self.endpoint.clone(), self.transports, DoorLimits::default(), Arc::clone(&metrics));
+        let door = Door::new(
+            self.endpoint.clone(),
+            self.transports,
+            DoorLimits::from(&self.context.limits),
+            Arc::clone(&metrics),
+        );
         let next = Cell::new(0);
         let (context, tracker) = (self.context, connections.clone());
         let welcome = move |accepted: Accepted| {

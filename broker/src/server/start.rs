@@ -1,9 +1,11 @@
 //! Start and stop: wires the parts together, and takes them apart in an order that loses nothing.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,8 +25,9 @@ use weir_storage::store::{OpenError, OpenOptions, Opened, SNAPSHOTS_DIRECTORY};
 
 use crate::core::Node;
 use crate::core::ledger::Pool;
+use crate::core::quota::Quotas;
 use crate::core::session::Identity;
-use crate::options::{OptionsError, ServeOptions};
+use crate::options::{ConnectionLimits, OptionsError, ServeOptions};
 use crate::pool::BufferPool;
 use crate::queue::{Receiver, Sender, mailbox};
 use crate::server::Fatal;
@@ -264,7 +267,7 @@ fn prepare(
         tracing::error!(%partition, from = %start, to = %end, "stored records are damaged");
     }
     let metrics = Arc::new(Metrics::default());
-    let identity = identity(&opened);
+    let identity = identity(&opened, options);
     let pin = tls.pin();
     let (to_node, requests) = mailbox(MESSAGES_MAX);
     let (gate_sender, gate) = watch::channel(true);
@@ -272,6 +275,12 @@ fn prepare(
         identity,
         pool: BufferPool::new(usize::try_from(options.plan().bytes_of("buffers")).unwrap_or(usize::MAX)),
         node: to_node.clone(),
+        limits: ConnectionLimits {
+            connections_max: Some(options.plan().connections_max),
+            ..options.connections
+        },
+        quotas: Rc::new(RefCell::new(Quotas::new(options.quotas))),
+        clock: Clock::start(),
         gate,
         metrics: Arc::clone(&metrics),
         going_away: CancellationToken::new(),
@@ -307,7 +316,7 @@ fn journal_options(options: &ServeOptions) -> JournalOptions {
 }
 
 /// What clients are told.
-fn identity(opened: &Opened<OsDisk>) -> Identity {
+fn identity(opened: &Opened<OsDisk>, options: &ServeOptions) -> Identity {
     Identity {
         incarnation: opened.incarnation,
         node: opened.node.into_bytes(),
@@ -317,7 +326,7 @@ fn identity(opened: &Opened<OsDisk>) -> Identity {
             record_bytes_max: RECORD_BYTES_MAX_DEFAULT,
             unacked_batches_max: u32::try_from(UNACKED_BATCHES_MAX).expect("a small constant"),
             lanes_max: LANES_MAX_DEFAULT,
-            streams_max: crate::server::limits::STREAMS_MAX,
+            streams_max: options.connections.streams_max,
         },
     }
 }

@@ -13,8 +13,8 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 
-use crate::options::TransportChoice;
-use crate::server::limits;
+use crate::options::{ConnectionLimits, TransportChoice};
+use crate::server::limits as fixed;
 use crate::server::tls::TlsIdentity;
 
 /// How a connection is carried.
@@ -54,8 +54,8 @@ impl std::fmt::Debug for Transports {
 
 impl Transports {
     /// Settings for connections with this handshake.
-    pub fn new(choice: TransportChoice, tls: &TlsIdentity) -> Self {
-        let config = |profile| Arc::new(server_config(profile, Arc::clone(tls.crypto())));
+    pub fn new(choice: TransportChoice, limits: &ConnectionLimits, tls: &TlsIdentity) -> Self {
+        let config = |profile| Arc::new(server_config(profile, limits, Arc::clone(tls.crypto())));
         Self {
             choice,
             loopback: config(Profile::Loopback),
@@ -97,24 +97,24 @@ impl Transports {
 }
 
 fn accept_jumbo(config: &mut EndpointConfig) {
-    config.max_udp_payload_size(limits::DATAGRAM_BYTES_MAX).expect("the largest size there is is allowed");
+    config.max_udp_payload_size(fixed::DATAGRAM_BYTES_MAX).expect("the largest size there is is allowed");
 }
 
 /// Gives a peer whose greeting was answered what it may use. Until then it has one stream and small windows.
-pub fn admit(connection: &quinn::Connection) {
-    connection.set_max_concurrent_bi_streams(limits::STREAMS_MAX.into());
-    connection.set_receive_window(limits::RECEIVE_WINDOW_BYTES.into());
-    connection.set_send_window(limits::SEND_WINDOW_BYTES.into());
+pub fn admit(connection: &quinn::Connection, limits: &ConnectionLimits) {
+    connection.set_max_concurrent_bi_streams(limits.streams_max.into());
+    connection.set_receive_window(limits.window_bytes.into());
+    connection.set_send_window(limits.window_bytes.into());
 }
 
-fn server_config(profile: Profile, crypto: Arc<QuicServerConfig>) -> ServerConfig {
+fn server_config(profile: Profile, limits: &ConnectionLimits, crypto: Arc<QuicServerConfig>) -> ServerConfig {
     let mut config = ServerConfig::with_crypto(crypto);
     config
-        .transport_config(Arc::new(transport_config(profile)))
-        .max_incoming(limits::HANDSHAKES_MAX)
-        .incoming_buffer_size(limits::INCOMING_BUFFER_BYTES)
-        .incoming_buffer_size_total(limits::INCOMING_BUFFERS_BYTES)
-        .retry_token_lifetime(limits::RETRY_TOKEN_LIFETIME)
+        .transport_config(Arc::new(transport_config(profile, limits)))
+        .max_incoming(fixed::HANDSHAKES_MAX)
+        .incoming_buffer_size(fixed::INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(fixed::INCOMING_BUFFERS_BYTES)
+        .retry_token_lifetime(fixed::RETRY_TOKEN_LIFETIME)
         // Nobody leaves loopback; a client behind a router may get another address.
         .migration(match profile {
             Profile::Loopback => false,
@@ -123,17 +123,17 @@ fn server_config(profile: Profile, crypto: Arc<QuicServerConfig>) -> ServerConfi
     config
 }
 
-fn transport_config(profile: Profile) -> TransportConfig {
+fn transport_config(profile: Profile, limits: &ConnectionLimits) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
-        .max_concurrent_bidi_streams(limits::STREAMS_BEFORE_GREETING.into())
+        .max_concurrent_bidi_streams(fixed::STREAMS_BEFORE_GREETING.into())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .stream_receive_window(limits::STREAM_WINDOW_BYTES.into())
-        .receive_window(limits::WINDOW_BEFORE_GREETING_BYTES.into())
-        .send_window(limits::WINDOW_BEFORE_GREETING_BYTES.into())
+        .stream_receive_window(fixed::STREAM_WINDOW_BYTES.min(limits.window_bytes).into())
+        .receive_window(fixed::WINDOW_BEFORE_GREETING_BYTES.into())
+        .send_window(fixed::WINDOW_BEFORE_GREETING_BYTES.into())
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(
-            IdleTimeout::try_from(limits::IDLE_TIMEOUT).expect("half a minute in milliseconds is small"),
+            IdleTimeout::try_from(limits.idle_timeout).expect("a day in milliseconds is small"),
         ))
         // Clients keep a connection alive if they want it: those that are gone must not be kept.
         .keep_alive_interval(None);
@@ -147,16 +147,16 @@ fn transport_config(profile: Profile) -> TransportConfig {
 fn loopback(config: &mut TransportConfig) {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery
-        .upper_bound(limits::LOOPBACK_DATAGRAM_BYTES_MAX)
+        .upper_bound(fixed::LOOPBACK_DATAGRAM_BYTES_MAX)
         // The last percent is not worth the probes.
         .minimum_change(512)
         // Loss on loopback means a full buffer, not a small frame: look again soon.
         .interval(Duration::from_secs(10))
         .black_hole_cooldown(Duration::from_secs(1));
     let mut congestion = CubicConfig::default();
-    congestion.initial_window(limits::LOOPBACK_INITIAL_WINDOW_BYTES);
+    congestion.initial_window(fixed::LOOPBACK_INITIAL_WINDOW_BYTES);
     config
-        .initial_mtu(limits::LOOPBACK_DATAGRAM_BYTES_INITIAL)
+        .initial_mtu(fixed::LOOPBACK_DATAGRAM_BYTES_INITIAL)
         .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(Arc::new(congestion))
         // Ten datagrams are handed to the system at once with it, and more than 64 KiB together are dropped.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use super::Key;
+use super::connections::ConnectionFlags;
+use super::quotas::QuotaFlags;
 
 /// Everything the broker can be told. Values are read later, together with those of file and environment, so that
 /// a wrong one is explained the same way wherever it comes from.
@@ -50,6 +52,10 @@ pub(crate) struct ServeFlags {
     /// Partitions the broker may hold, of all topics together [default: as many as the memory allows]
     #[arg(long, value_name = "COUNT")]
     partitions_max: Option<String>,
+    #[command(flatten)]
+    connections: ConnectionFlags,
+    #[command(flatten)]
+    quotas: QuotaFlags,
     /// What to log: error, warn, info, debug, trace, or directives such as info,weir_broker=debug
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -75,6 +81,19 @@ impl ServeFlags {
             Key::ScrubRate => self.scrub_rate.as_deref(),
             Key::TopicsMax => self.topics_max.as_deref(),
             Key::PartitionsMax => self.partitions_max.as_deref(),
+            Key::ConnectionsMax
+            | Key::ConnectionsPerAddressMax
+            | Key::HandshakeRate
+            | Key::HandshakeTimeout
+            | Key::IdleTimeout
+            | Key::StalledTimeout
+            | Key::StreamsMax
+            | Key::StreamRate
+            | Key::IdleFrameRate
+            | Key::ConnectionWindow => self.connections.value(key),
+            Key::QuotaPublishRate | Key::QuotaReadRate | Key::QuotaConnections | Key::QuotaStreams => {
+                self.quotas.value(key)
+            }
             Key::LogLevel => self.log_level.as_deref(),
             Key::LogFormat => self.log_format.as_deref(),
         }

@@ -56,6 +56,34 @@ keys! {
     TopicsMax = "limits.topics_max", "--topics-max";
     /// Partitions the broker may hold, of all topics together; as many as the memory allows if empty.
     PartitionsMax = "limits.partitions_max", "--partitions-max";
+    /// Connections of all clients together.
+    ConnectionsMax = "connections.max", "--connections-max";
+    /// Connections from one address.
+    ConnectionsPerAddressMax = "connections.per_address_max", "--connections-per-address-max";
+    /// Handshakes in a second.
+    HandshakeRate = "connections.handshake_rate", "--handshake-rate";
+    /// Time for the handshake, and again for the greeting.
+    HandshakeTimeout = "connections.handshake_timeout", "--handshake-timeout";
+    /// Time after which a silent client is gone.
+    IdleTimeout = "connections.idle_timeout", "--idle-timeout";
+    /// Time in which a frame goes on and what was sent is taken.
+    StalledTimeout = "connections.stalled_timeout", "--stalled-timeout";
+    /// Streams of a connection.
+    StreamsMax = "connections.streams_max", "--streams-max";
+    /// Streams a connection may open in a second.
+    StreamRate = "connections.stream_rate", "--stream-rate";
+    /// Frames of a connection in a second that change nothing.
+    IdleFrameRate = "connections.idle_frame_rate", "--idle-frame-rate";
+    /// Bytes under way on a connection, in each direction.
+    ConnectionWindow = "connections.window", "--connection-window";
+    /// Bytes a client may publish in a second.
+    QuotaPublishRate = "quotas.publish_rate", "--quota-publish-rate";
+    /// Bytes a client may be delivered in a second.
+    QuotaReadRate = "quotas.read_rate", "--quota-read-rate";
+    /// Connections of a client.
+    QuotaConnections = "quotas.connections", "--quota-connections";
+    /// Lanes of a client.
+    QuotaStreams = "quotas.streams", "--quota-streams";
     /// What is logged.
     LogLevel = "log.level", "--log-level";
     /// How it is logged.

@@ -1,10 +1,12 @@
 //! `weir config`: what `weir serve` would run with, and where each value comes from.
 
+mod connections;
 mod flags;
 #[cfg(test)]
 mod fuzz;
 mod key;
 mod layers;
+mod quotas;
 mod typed;
 
 use serde_json::json;
@@ -14,9 +16,11 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Align, Output, Table};
 use crate::serve;
 
+pub(crate) use connections::ConnectionConfig;
 pub(crate) use flags::ServeFlags;
 pub(crate) use key::Key;
 pub(crate) use layers::Layers;
+pub(crate) use quotas::QuotaConfig;
 pub(crate) use typed::{LogFormat, ServeConfig, Transport};
 
 /// Looks at the configuration of the broker without starting it.

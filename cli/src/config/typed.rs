@@ -8,6 +8,8 @@ use std::str::FromStr;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::connections::ConnectionConfig;
+use super::quotas::QuotaConfig;
 use super::{Key, Layers};
 use crate::code::Code;
 use crate::failure::{Exit, Failure};
@@ -60,6 +62,10 @@ pub(crate) struct ServeConfig {
     pub(crate) topics_max: Option<u64>,
     /// Partitions the broker may hold, of all topics together; as many as the memory allows without.
     pub(crate) partitions_max: Option<u64>,
+    /// What connections are held to.
+    pub(crate) connections: ConnectionConfig,
+    /// What each client may use.
+    pub(crate) quotas: QuotaConfig,
     /// What is logged.
     pub(crate) log_level: String,
     /// How it is logged.
@@ -85,6 +91,8 @@ impl TryFrom<&Layers> for ServeConfig {
             })?,
             topics_max: optional(layers, Key::TopicsMax, count)?,
             partitions_max: optional(layers, Key::PartitionsMax, count)?,
+            connections: ConnectionConfig::try_from(layers)?,
+            quotas: QuotaConfig::try_from(layers)?,
             log_level: required(layers, Key::LogLevel, log_level)?,
             log_format: required(layers, Key::LogFormat, log_format)?,
         };
@@ -114,12 +122,16 @@ impl ServeConfig {
 type Wrong = String;
 
 /// Reads a setting that must not be empty.
-fn required<T>(layers: &Layers, key: Key, read: impl FnOnce(&str) -> Result<T, Wrong>) -> Result<T, Failure> {
+pub(super) fn required<T>(
+    layers: &Layers,
+    key: Key,
+    read: impl FnOnce(&str) -> Result<T, Wrong>,
+) -> Result<T, Failure> {
     optional(layers, key, read)?.ok_or_else(|| wrong(layers, key, "it must not be empty"))
 }
 
 /// Reads a setting that is off if empty.
-fn optional<T>(
+pub(super) fn optional<T>(
     layers: &Layers,
     key: Key,
     read: impl FnOnce(&str) -> Result<T, Wrong>,
@@ -155,7 +167,7 @@ fn address(text: &str) -> Result<SocketAddr, Wrong> {
     addresses.next().ok_or_else(|| "the host has no address".to_owned())
 }
 
-fn bytes(text: &str) -> Result<u64, Wrong> {
+pub(super) fn bytes(text: &str) -> Result<u64, Wrong> {
     match size(text) {
         Ok(0) => Err("it must be above zero".to_owned()),
         Ok(bytes) => Ok(bytes),
@@ -163,7 +175,7 @@ fn bytes(text: &str) -> Result<u64, Wrong> {
     }
 }
 
-fn count<N: FromStr<Err = ParseIntError> + Default + PartialEq>(text: &str) -> Result<N, Wrong> {
+pub(super) fn count<N: FromStr<Err = ParseIntError> + Default + PartialEq>(text: &str) -> Result<N, Wrong> {
     match text.parse::<N>() {
         Ok(count) if count == N::default() => Err("it must be above zero".to_owned()),
         Ok(count) => Ok(count),
@@ -255,6 +267,9 @@ mod tests {
             ["--log-level", "inof"],
             ["--flush-bytes", "0"],
             ["--data-dir", ""],
+            ["--idle-timeout", "0s"],
+            ["--streams-max", "-1"],
+            ["--connection-window", "wide"],
         ] {
             assert_eq!(typed(&flags).unwrap_err().exit, Exit::Usage, "{flags:?}");
         }

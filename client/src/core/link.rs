@@ -14,6 +14,8 @@ pub struct Cause {
     pub text: String,
     /// Another try will not help: the certificate is wrong, or there is no version in common.
     pub is_final: bool,
+    /// The broker wants to be left alone for so long.
+    pub retry_after: Duration,
 }
 
 /// How the connection is.
@@ -137,6 +139,7 @@ impl Link {
             return;
         }
         self.failures += 1;
+        let advised = cause.retry_after;
         // Before the first connection a wrong certificate is a wrong URL: say so at once. Later the broker may be mended.
         let is_hopeless = cause.is_final && !self.was_ready;
         let is_given_up = self.retry.attempts.is_some_and(|attempts| self.failures >= attempts);
@@ -148,7 +151,10 @@ impl Link {
                 Some(breaker) if self.failures >= breaker.failures => {
                     Phase::CircuitOpen(now.after(breaker.cool_down))
                 }
-                _ => Phase::Waiting(now.after(backoff::delay(&self.retry, self.failures, &mut self.random))),
+                _ => {
+                    let delay = backoff::delay(&self.retry, self.failures, &mut self.random);
+                    Phase::Waiting(now.after(delay.max(advised)))
+                }
             }
         };
     }
@@ -187,7 +193,7 @@ mod tests {
     }
 
     fn cause(is_final: bool) -> Cause {
-        Cause { text: "why".to_owned(), is_final }
+        Cause { text: "why".to_owned(), is_final, retry_after: Duration::ZERO }
     }
 
     fn at(ms: u64) -> Mono {
@@ -209,6 +215,15 @@ mod tests {
         assert_eq!((link.phase(), link.failures()), (&Phase::Ready, 0));
         link.lost(at(500), cause(false));
         assert_eq!(link.next(at(500)), Next::Wait(at(600)));
+    }
+
+    #[test]
+    fn a_broker_that_wants_to_be_left_alone_is() {
+        let mut link = Link::new(retry(), None, 1);
+        link.next(NOW);
+        link.failed(NOW, Cause { retry_after: Duration::from_secs(7), ..cause(false) });
+        assert_eq!(link.next(at(6999)), Next::Wait(at(7000)));
+        assert_eq!(link.next(at(7000)), Next::Connect);
     }
 
     #[test]

@@ -34,7 +34,11 @@ impl Trouble {
     }
 
     pub(super) fn cause(&self) -> Cause {
-        Cause { text: self.error.detail().to_owned(), is_final: self.is_final }
+        Cause {
+            text: self.error.detail().to_owned(),
+            is_final: self.is_final,
+            retry_after: self.error.retry_after().unwrap_or_default(),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub use failure::{Failure, GoAway};
 pub use hello::{Hello, PROTOCOL_VERSION, ServerLimits, Welcome};
 pub use publish::{
     AckEntry, Grant, OpenProducer, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected,
+    Throttled,
 };
 pub use snapshot::{CreateSnapshot, SnapshotCreated};
 pub use subscribe::{

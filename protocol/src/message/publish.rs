@@ -108,6 +108,13 @@ pub struct Grant {
     pub limit_bytes: u64,
 }
 
+/// The client has published more than its quota: the next [`Grant`] comes when that is made good.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Throttled {
+    /// About how many milliseconds that takes.
+    pub retry_after_ms: u32,
+}
+
 pub(crate) fn read_durability(reader: &mut Reader<'_>) -> Result<Durability, DecodeError> {
     let at = reader.position();
     match reader.u8()? {
@@ -262,6 +269,18 @@ impl Message for PublishRejected {
             retry_after_ms: reader.u32()?,
             detail: reader.text("detail", TEXT_BYTES_MAX)?,
         })
+    }
+}
+
+impl Message for Throttled {
+    const KIND: FrameKind = FrameKind::Throttled;
+
+    fn encode(&self, out: &mut impl BufMut) {
+        out.put_u32_le(self.retry_after_ms);
+    }
+
+    fn decode(reader: &mut Reader<'_>, _body: &Bytes) -> Result<Self, DecodeError> {
+        Ok(Self { retry_after_ms: reader.u32()? })
     }
 }
 

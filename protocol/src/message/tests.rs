@@ -262,6 +262,7 @@ proptest! {
     ) {
         round_trip(&PublishRejected { partition, sequence, code, retry_after_ms, detail: detail.clone() });
         round_trip(&Grant { limit_bytes });
+        round_trip(&Throttled { retry_after_ms });
         round_trip(&PartitionEnded { partition, generation, code, log_start, high_watermark, detail });
         round_trip(&UnsubscribePartition { partition });
     }
@@ -332,6 +333,7 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::PublishAck => decode::<PublishAck>(frame),
         FrameKind::PublishRejected => decode::<PublishRejected>(frame),
         FrameKind::Grant => decode::<Grant>(frame),
+        FrameKind::Throttled => decode::<Throttled>(frame),
         FrameKind::SubscribeOpen => decode::<SubscribeOpen>(frame),
         FrameKind::SubscribePartition => decode::<SubscribePartition>(frame),
         FrameKind::PartitionStarted => decode::<PartitionStarted>(frame),

@@ -337,7 +337,7 @@ fn micros(time: Mono) -> u64 {
 }
 
 fn cause(text: &str) -> Cause {
-    Cause { text: text.to_owned(), is_final: false }
+    Cause { text: text.to_owned(), is_final: false, retry_after: std::time::Duration::ZERO }
 }
 
 /// As histories know it.

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::options::TransportChoice;
+use crate::server::limits;
 use crate::server::tls::{ALPN, TlsIdentity};
 use crate::server::transport::admit;
 
@@ -39,7 +40,7 @@ impl Served {
     fn start(address: SocketAddr, choice: TransportChoice, limits: DoorLimits) -> Self {
         let directory = std::env::temp_dir().join(format!("weir-door-{}", uuid::Uuid::new_v4()));
         let tls = TlsIdentity::load(&directory, None, None).unwrap();
-        let transports = Transports::new(choice, &tls);
+        let transports = Transports::new(choice, &ConnectionLimits::default(), &tls);
         let endpoint = serve(Carrier::Socket(bind(address).unwrap()), &transports).unwrap();
         let metrics = Arc::new(Metrics::default());
         let stop = CancellationToken::new();
@@ -172,9 +173,9 @@ async fn a_stranger_has_one_stream_until_it_is_admitted() {
         read = control.1.read_exact(&mut bytes) => read.unwrap(),
     }
 
-    admit(&accepted.connection);
+    admit(&accepted.connection, &ConnectionLimits::default());
     let mut streams = vec![soon(second).await.unwrap()];
-    for _ in 2..limits::STREAMS_MAX {
+    for _ in 2..ConnectionLimits::default().streams_max {
         streams.push(soon(connection.open_bi()).await.unwrap());
     }
     assert!(soon(connection.open_uni()).now_or_never().is_none(), "nobody needs streams of one direction");
@@ -217,6 +218,20 @@ async fn too_many_handshakes_are_refused() {
 }
 
 #[tokio::test]
+async fn a_storm_of_connections_is_refused_at_the_door_and_passes() {
+    let mut served = Served::with_limits(DoorLimits { handshakes_per_second: 1, ..DoorLimits::default() });
+    let client = served.client(&[ALPN]);
+    served.connect(&client).await.unwrap();
+    served.next().await;
+    assert_refused(served.connect(&client).await);
+    let refused = served.metrics.connections_refused.value(Refusal::Rate);
+    assert!(refused >= 1);
+    let later = async { while served.connect(&client).await.is_err() {} };
+    soon(later).await;
+    served.next().await;
+}
+
+#[tokio::test]
 async fn under_load_a_peer_proves_its_address_and_comes_in() {
     let mut served = Served::with_limits(DoorLimits { handshakes_unproven_max: 0, ..DoorLimits::default() });
     served.connect(&served.client(&[ALPN])).await.unwrap();
@@ -253,7 +268,9 @@ async fn a_peer_that_stalls_in_the_handshake_holds_up_nobody_and_is_dropped() {
         }
     };
     // Far less than the time in which a silent connection ends by itself.
-    let _second = tokio::time::timeout(limits::IDLE_TIMEOUT / 3, refused_or_in).await.expect("it is let in");
+    let _second = tokio::time::timeout(ConnectionLimits::default().idle_timeout / 3, refused_or_in)
+        .await
+        .expect("it is let in");
     assert_eq!(served.metrics.handshakes_failed.value(), 1);
     drop((first, stalled));
 }
@@ -287,7 +304,7 @@ async fn path_after_growth(served: &mut Served) -> PathStats {
     let client = served.client(&[ALPN]);
     let connection = served.connect(&client).await.unwrap();
     let accepted = served.next().await;
-    admit(&accepted.connection);
+    admit(&accepted.connection, &ConnectionLimits::default());
     let (mut send, mut incoming) = connection.open_bi().await.unwrap();
     send.write_all(b"x").await.unwrap();
     let (mut answer, mut receive) = soon(accepted.connection.accept_bi()).await.unwrap();
@@ -329,7 +346,7 @@ fn jumbo() -> TransportConfig {
         .initial_mtu(limits::LOOPBACK_DATAGRAM_BYTES_INITIAL)
         .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(Arc::new(congestion))
-        .send_window(limits::SEND_WINDOW_BYTES.into())
+        .send_window(ConnectionLimits::default().window_bytes.into())
         .enable_segmentation_offload(false);
     transport
 }
@@ -342,7 +359,7 @@ async fn many_streams_with_jumbo_datagrams_overrun_no_buffer() {
     let client = served.client_with(&[ALPN], jumbo());
     let connection = served.connect(&client).await.unwrap();
     let accepted = served.next().await;
-    admit(&accepted.connection);
+    admit(&accepted.connection, &ConnectionLimits::default());
 
     let mut senders = JoinSet::new();
     for _ in 0..STREAMS {
@@ -406,7 +423,8 @@ fn profiles_follow_the_address_unless_one_is_forced() {
     let tls = TlsIdentity::load(&directory, None, None).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
     let profile = |choice, peer: &str| {
-        Transports::new(choice, &tls).profile_for(SocketAddr::new(peer.parse().unwrap(), 1))
+        Transports::new(choice, &ConnectionLimits::default(), &tls)
+            .profile_for(SocketAddr::new(peer.parse().unwrap(), 1))
     };
     for peer in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
         assert_eq!(profile(TransportChoice::Auto, peer), Profile::Loopback, "{peer}");
@@ -416,29 +434,4 @@ fn profiles_follow_the_address_unless_one_is_forced() {
         assert_eq!(profile(TransportChoice::Auto, peer), Profile::Network, "{peer}");
         assert_eq!(profile(TransportChoice::Loopback, peer), Profile::Loopback, "{peer}");
     }
-}
-
-#[test]
-fn an_address_has_its_share_of_places_and_the_machine_itself_all() {
-    let (places, metrics) = (Places::default(), Arc::new(Metrics::default()));
-    let limits = DoorLimits { connections_max: 5, connections_per_address_max: 2, ..DoorLimits::default() };
-    let take = |peer: &str| places.take(peer.parse().unwrap(), &limits, &metrics);
-
-    let first = take("192.0.2.1").unwrap();
-    let _second = take("::ffff:192.0.2.1").unwrap();
-    assert_eq!(take("192.0.2.1").unwrap_err(), Refusal::Address);
-    let _third = take("2001:db8::1").unwrap();
-    let _fourth = take("2001:db8::ffff:0:0:1").unwrap();
-    assert_eq!(take("2001:db8::2").unwrap_err(), Refusal::Address, "one host has a whole network");
-    let fifth = take("2001:db8:0:1::1").unwrap();
-    assert_eq!(take("127.0.0.1").unwrap_err(), Refusal::Connections);
-    assert_eq!(metrics.connections.value(), 5);
-
-    drop((first, fifth));
-    let own: Vec<_> = (0..2).map(|_| take("::1").unwrap()).collect();
-    assert_eq!(take("192.0.2.1").unwrap_err(), Refusal::Connections);
-    drop(own);
-    take("192.0.2.1").unwrap();
-    assert_eq!(metrics.connections.value(), 3);
-    assert_eq!(places.0.lock().unwrap().by_address.len(), 2, "no address is remembered for nothing");
 }

@@ -17,6 +17,8 @@ pub(super) struct Lane {
     ready: VecDeque<PartitionId>,
     /// The batch whose turn it is waits for credit.
     pub(super) is_starved: bool,
+    /// The broker has said that the next grant waits for a quota.
+    pub(super) is_throttled: bool,
 }
 
 impl Lane {
@@ -40,6 +42,7 @@ impl Lane {
     pub(super) fn grant(&mut self, limit: u64) {
         if self.credit.grant(limit) {
             self.is_starved = false;
+            self.is_throttled = false;
         }
     }
 

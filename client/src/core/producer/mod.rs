@@ -294,7 +294,9 @@ impl<T> Producer<T> {
             BlockedBy::Disconnected
         } else if paused_by(ErrorCode::StorageFull) {
             BlockedBy::StorageFull
-        } else if paused_by(ErrorCode::Throttled) {
+        } else if paused_by(ErrorCode::Throttled)
+            || self.lanes.iter().any(|lane| lane.is_starved && lane.is_throttled)
+        {
             BlockedBy::Quota
         } else if self.lanes.iter().any(|lane| lane.is_starved) {
             BlockedBy::ServerCredit

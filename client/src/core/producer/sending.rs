@@ -103,6 +103,13 @@ impl<T> Producer<T> {
         }
     }
 
+    /// The broker grants no more on a lane until a quota allows it.
+    pub fn throttled(&mut self, lane: LaneId) {
+        if let Some(throttled) = self.lanes.get_mut(lane.0 as usize) {
+            throttled.is_throttled = true;
+        }
+    }
+
     /// Takes what may be sent on a lane now: whole batches, in turns of the partitions, within its credit.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use weir_protocol::ErrorClass;
 use weir_protocol::frame::FrameKind;
 use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
 use weir_protocol::message::{
-    Failure, Grant, Message as _, Publish, PublishAck, PublishOpen, PublishRejected,
+    Failure, Grant, Message as _, Publish, PublishAck, PublishOpen, PublishRejected, Throttled,
 };
 
 use crate::core::producer::{LaneId, Outgoing, OutgoingContent, Why};
@@ -130,6 +130,11 @@ async fn receive(shared: &ProducerShared, lane: LaneId, recv: RecvStream) -> Res
             FrameKind::Grant => {
                 let grant = Grant::from_frame(&frame)?;
                 shared.with(|state, _| state.machine.granted(lane, grant.limit_bytes));
+            }
+            FrameKind::Throttled => {
+                let throttled = Throttled::from_frame(&frame)?;
+                tracing::debug!(retry_after_ms = throttled.retry_after_ms, "the quota is used up");
+                shared.with(|state, _| state.machine.throttled(lane));
             }
             FrameKind::PublishAck => {
                 let ack = PublishAck::from_frame(&frame)?;

@@ -134,7 +134,11 @@ fn nothing_is_sent_beyond_the_credit() {
     assert!(send(&mut producer, LANE, &mut out).is_empty());
     assert!(producer.blocked().is_some_and(|(cause, _)| cause == BlockedBy::ServerCredit));
 
+    producer.throttled(LANE);
+    assert!(producer.blocked().is_some_and(|(cause, _)| cause == BlockedBy::Quota));
+
     producer.granted(LANE, 400);
+    assert!(producer.blocked().is_none_or(|(cause, _)| cause != BlockedBy::Quota));
     let sent = send(&mut producer, LANE, &mut out);
     assert_eq!(sequences(&sent), [0]);
     let length = (Publish::OVERHEAD_BYTES + sent[0].1.length()) as u64;
