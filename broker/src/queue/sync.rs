@@ -1,10 +1,13 @@
-//! The few primitives of `queue`, from the standard library or, under the private cfg, from loom.
+//! The few primitives of `queue`, from the standard library or, under the private cfgs, from loom or shuttle.
 
-#[cfg(not(weir_loom))]
+#[cfg(not(any(weir_loom, weir_shuttle)))]
 pub(super) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 #[cfg(weir_loom)]
 pub(super) use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+#[cfg(weir_shuttle)]
+pub(super) use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use std::sync::PoisonError;
 
