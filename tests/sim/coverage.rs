@@ -39,6 +39,8 @@ pub(crate) enum Situation {
     ReadFailed,
     /// A reader was told of records that retention had removed.
     Gap,
+    /// A batch was refused because another process had taken over the identity of its producer.
+    Fence,
     /// A producer had to go on under another identity.
     NewIdentity,
     /// A batch had no result in time.
@@ -54,7 +56,7 @@ pub(crate) enum Situation {
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Quarantine,
         Self::CleanStart,
         Self::CrashInCall,
@@ -72,6 +74,7 @@ impl Situation {
         Self::ColdRead,
         Self::ReadFailed,
         Self::Gap,
+        Self::Fence,
         Self::NewIdentity,
         Self::TimedOut,
         Self::WindowFull,

@@ -33,11 +33,13 @@ pub(crate) enum Class {
     ClientPause,
     /// A client's process is killed.
     ClientKill,
+    /// A client's process is killed, and the next one takes over the identity of a producer that may live.
+    Fence,
     /// The wall clock jumps by up to an hour.
     ClockJump,
     /// A sync or write of the journal fails.
     JournalError,
-    /// Another call of the disk fails.
+    /// Another call of the disk fails; now and then while the broker recovers.
     DiskError,
     /// The disk has no space for a while.
     DiskFull,
@@ -46,7 +48,7 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::ConnectionLoss,
         Self::HalfOpen,
         Self::Stall,
@@ -60,6 +62,7 @@ impl Class {
         Self::BrokerPause,
         Self::ClientPause,
         Self::ClientKill,
+        Self::Fence,
         Self::ClockJump,
         Self::JournalError,
         Self::DiskError,
@@ -75,9 +78,12 @@ impl Class {
                 6 * SECOND
             }
             Self::Kill | Self::PowerCut | Self::CrashInRecovery | Self::JournalError => 8 * SECOND,
-            Self::Stop | Self::ClientPause | Self::ClientKill | Self::DiskFull | Self::BrokerPause => {
-                12 * SECOND
-            }
+            Self::Stop
+            | Self::ClientPause
+            | Self::ClientKill
+            | Self::Fence
+            | Self::DiskFull
+            | Self::BrokerPause => 12 * SECOND,
         }
     }
 }

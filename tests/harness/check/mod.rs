@@ -4,7 +4,9 @@
 //! ever sent, and offsets give the order, so each check is a walk over the history. What is not known to have
 //! failed is never taken for failed: a record is stored, refused for certain, or in doubt.
 //!
-//! Each file holds one invariant. A check of groups or of deduplication gets a file and an event of its own.
+//! Each file holds one invariant; what it needs to see is an event of `history.rs`, gathered in `facts.rs` if several checks
+//! need it. So a check of groups (two owners, a stale or falling commit that is accepted, a delivery after a durable ack)
+//! or of deduplication (a conflict that is missed) is a file, a line in [`INVARIANTS`], and its events.
 
 mod credit;
 mod duplicate_answer;

@@ -216,6 +216,8 @@ impl Process {
         for code in self.actions.rejections.drain(..) {
             if code == ErrorCode::StorageFull {
                 coverage.saw(Situation::DiskFull);
+            } else if code == ErrorCode::ProducerFenced {
+                coverage.saw(Situation::Fence);
             }
         }
         let mut effects = Vec::new();

@@ -19,12 +19,11 @@ use weir_client::core::requests::Requests;
 use weir_client::core::time::Mono;
 use weir_protocol::limits::FRAME_BYTES_MAX;
 use weir_protocol::message::{Hello, Message, PROTOCOL_VERSION, ServerLimits};
-use weir_protocol::units::{Timestamp, TopicId};
+use weir_protocol::units::{Epoch, ProducerId, Timestamp, TopicId};
 
 use crate::coverage::Coverage;
 use crate::network::Arrival;
 use crate::scheduler::SECOND;
-use harness::payload::payload;
 pub(crate) use harness::payload::value_of;
 pub(crate) use publishing::PublishPlan;
 use publishing::Publishing;
@@ -61,6 +60,8 @@ pub(crate) struct Context<'a> {
     pub(crate) next_number: &'a mut u64,
     /// Records that producers may still send, all of them together.
     pub(crate) records_left: &'a mut u64,
+    /// Producers that the broker made, and their epochs.
+    pub(crate) identities: &'a mut BTreeMap<ProducerId, Epoch>,
     pub(crate) outputs: Vec<Output>,
     /// Something that must not happen.
     pub(crate) defect: Option<String>,
@@ -181,6 +182,13 @@ impl Client {
             App::Topics(_) => {}
         }
         *self = Self::new(self.work.clone(), random, context);
+    }
+
+    /// Goes on under the identity of another producer, who must not be heard any more.
+    pub(crate) fn take_over(&mut self, context: &mut Context<'_>) {
+        if let App::Publish(app) = &mut self.app {
+            app.take_over(context);
+        }
     }
 
     /// A connection was made, or not.

@@ -1,5 +1,6 @@
 //! A client that publishes: the producer's machine, its lanes, and an application that enqueues records.
 
+mod application;
 mod sending;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -9,25 +10,19 @@ use harness::Random;
 use harness::check::Event;
 use weir_broker::core::StreamId;
 use weir_client::Retry;
-use weir_client::core::producer::{
-    Completion, Identity, LaneId, Outcome, Outgoing, Producer, ProducerOptions, PushError, Routing, Why,
-};
+use weir_client::core::producer::{Identity, LaneId, Outgoing, Producer, ProducerOptions, Why};
 use weir_client::core::requests::{Repeat, Requests};
 use weir_client::core::window::Ticket;
-use weir_protocol::batch::{BatchBuilder, ProducerBatch, RecordInput};
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
     Grant, Message, OpenProducer, ProducerOpened, PublishAck, PublishRejected, ServerLimits,
 };
-use weir_protocol::units::{Durability, PartitionId};
+use weir_protocol::units::{Durability, Epoch};
 
 use super::pauses::Pauses;
-use super::{Ask, Context, Peer, level_of, micros, payload, value_of};
+use super::{Ask, Context, Peer, micros};
 use crate::coverage::Situation;
-use crate::scheduler::SECOND;
-
-/// By then everything that was sent has its result, once nothing goes wrong any more: a pause lasts up to a minute.
-const HEALTHY_AFTER: u64 = 100 * SECOND;
+use application::complete;
 
 /// What a producer's application does.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +122,7 @@ impl Publishing {
         }
         let opened = ProducerOpened::from_frame(frame).map_err(|error| error.to_string())?;
         let identity = Identity { producer: opened.producer, epoch: opened.epoch };
+        context.identities.insert(identity.producer, identity.epoch);
         if let Some(machine) = &mut self.machine {
             context.coverage.saw(Situation::NewIdentity);
             machine.identified(identity);
@@ -135,6 +131,15 @@ impl Publishing {
         self.machine = Some(Producer::new(self.options(context), identity, self.random.next()));
         limits.into_iter().for_each(|limits| self.connected(limits));
         Ok(())
+    }
+
+    /// Begins under the identity of a producer that may live, with a higher epoch.
+    pub(super) fn take_over(&mut self, context: &mut Context<'_>) {
+        let chosen = usize::try_from(self.random.below(context.identities.len() as u64)).unwrap_or(0);
+        let Some((producer, epoch)) = context.identities.iter_mut().nth(chosen) else { return };
+        *epoch = Epoch::new(epoch.get() + 1);
+        let identity = Identity { producer: *producer, epoch: *epoch };
+        self.machine = Some(Producer::new(self.options(context), identity, self.random.next()));
     }
 
     /// The broker has greeted.
@@ -269,126 +274,4 @@ impl Publishing {
             }
         }
     }
-
-    /// The application sends a burst, as far as there is room.
-    fn enqueue(&mut self, context: &mut Context<'_>) {
-        let Some(machine) = &mut self.machine else { return };
-        if let Some((ticket, cost)) = self.waiting {
-            let granted = machine.window.newly_granted().any(|granted| granted == ticket);
-            if self.random.percent(3) {
-                machine.window.cancel(ticket);
-                self.waiting = None;
-                context.coverage.saw(Situation::WaitCancelled);
-            } else if granted {
-                assert!(machine.window.claim(ticket), "a ticket that was granted can be claimed");
-                self.waiting = None;
-                self.push(cost, context);
-            } else {
-                return;
-            }
-        }
-        if self.calm || *context.records_left == 0 {
-            return;
-        }
-        if context.now >= self.next_burst {
-            let burst = self.random.between(1, self.plan.burst);
-            self.next_burst = context.now + self.random.between(1, self.plan.pause);
-            for _ in 0..burst {
-                if !self.reserve(context) {
-                    break;
-                }
-            }
-            if let Some(machine) = self.machine.as_mut().filter(|_| self.random.percent(10)) {
-                machine.flush();
-            }
-        }
-        context.wake(self.next_burst);
-    }
-
-    /// Takes room for a record and sends it, or queues for room.
-    fn reserve(&mut self, context: &mut Context<'_>) -> bool {
-        if *context.records_left == 0 {
-            return false;
-        }
-        *context.records_left -= 1;
-        let bytes = usize::try_from(context.record_bytes).unwrap_or(usize::MAX);
-        let Some(machine) = &mut self.machine else { return false };
-        let cost = machine.window.cost(bytes);
-        if machine.window.try_reserve(cost) {
-            self.push(cost, context);
-            return true;
-        }
-        context.coverage.saw(Situation::WindowFull);
-        self.waiting = Some((machine.window.wait(cost), cost));
-        false
-    }
-
-    fn push(&mut self, cost: u64, context: &mut Context<'_>) {
-        let value = context.number();
-        let bytes = payload(value, context.record_bytes);
-        let record = RecordInput { value: Some(&bytes), ..RecordInput::default() };
-        let routing = match self.random.below(3) {
-            0 => Routing::Any,
-            1 => Routing::Hash(self.random.next()),
-            _ => Routing::Partition(PartitionId::new(0)),
-        };
-        let now = context.mono();
-        let Some(machine) = &mut self.machine else { return };
-        loop {
-            let Ok(partition) = machine.route(routing) else { return };
-            match machine.push(partition, &record, cost) {
-                Ok(pushed) => {
-                    self.woken.extend(pushed.wake);
-                    let (client, level) = (self.name, level_of(self.plan.durability));
-                    let partition = partition.get();
-                    context.history.push(Event::Send { client, partition, value, level });
-                    return;
-                }
-                Err(PushError::Closed { wake }) => self.woken.extend(wake),
-                Err(PushError::NeedsBatch { bytes_max, .. }) => {
-                    machine.open_batch(partition, BatchBuilder::new(bytes_max), (), now);
-                }
-                Err(other) => return context.defect(|| format!("a record was not taken: {other:?}")),
-            }
-        }
-    }
-}
-
-/// Batches have their results.
-fn complete(done: Vec<Completion<()>>, context: &mut Context<'_>) {
-    for completion in done {
-        match completion.outcome {
-            Outcome::Stored(entry, batch) => {
-                if entry.duplicate {
-                    context.coverage.saw(Situation::Duplicate);
-                }
-                if entry.durability == Durability::Written {
-                    context.coverage.saw(Situation::WrittenAnswer);
-                }
-                let (level, duplicate) = (level_of(entry.durability), entry.duplicate);
-                let values = values(&batch, context.record_bytes);
-                for (offset, value) in (entry.base_offset.get()..).zip(values) {
-                    context.history.push(Event::Stored { value, offset, level, duplicate });
-                }
-            }
-            Outcome::Failed(failed) => {
-                if failed.why == Why::TimedOut {
-                    context.coverage.saw(Situation::TimedOut);
-                    if context.now > context.healed_at.saturating_add(HEALTHY_AFTER) {
-                        context.defect(|| "a batch timed out long after everything was healed".to_owned());
-                    }
-                }
-                for value in values(&failed.batch, context.record_bytes) {
-                    let event =
-                        if failed.maybe_stored { Event::InDoubt { value } } else { Event::Failed { value } };
-                    context.history.push(event);
-                }
-            }
-        }
-    }
-}
-
-fn values(batch: &ProducerBatch, record_bytes: u64) -> Vec<u64> {
-    let records = batch.records().expect("the producer made the batch");
-    records.filter_map(|record| value_of(&record.ok()?.value?, record_bytes)).collect()
 }

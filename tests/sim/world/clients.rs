@@ -22,6 +22,7 @@ impl World {
             coverage: &mut self.coverage,
             next_number: &mut self.next_number,
             records_left: &mut self.records_left,
+            identities: &mut self.identities,
             outputs: Vec::new(),
             defect: None,
             wake_at: u64::MAX,

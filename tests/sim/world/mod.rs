@@ -6,6 +6,8 @@ mod life;
 mod nemesis;
 mod trace;
 
+use std::collections::BTreeMap;
+
 use harness::Random;
 use harness::check::Event as Seen;
 use weir_broker::core::event::Request;
@@ -13,7 +15,7 @@ use weir_broker::core::{ConnectionId, LaneId};
 use weir_protocol::frame::{FrameKind, take_frame};
 use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
 use weir_protocol::message::{CreateTopic, Message, TopicInfo};
-use weir_protocol::units::{Timestamp, TopicId};
+use weir_protocol::units::{Epoch, ProducerId, Timestamp, TopicId};
 
 use crate::broker::{Broker, Effect, Part, Trouble};
 use crate::client::Client;
@@ -95,6 +97,8 @@ pub(crate) struct World {
     topic: TopicId,
     partitions: u32,
     next_number: u64,
+    /// Producers that the broker made, and their epochs.
+    identities: BTreeMap<ProducerId, Epoch>,
     plan: Plan,
     extent: Extent,
     /// Records that producers may still send.
@@ -126,6 +130,7 @@ impl World {
             topic: TopicId::default(),
             partitions: plan.topic.partitions,
             next_number: 0,
+            identities: BTreeMap::new(),
             plan,
             extent: extent.clone(),
             records_left: extent.records,

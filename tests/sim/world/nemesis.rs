@@ -1,8 +1,12 @@
 //! What each class of faults does when it strikes.
 
+use std::path::Path;
+
+use weir_storage::disk::Disk;
 use weir_storage::disk::sim::{Fault, Operation};
 
 use super::{Defect, Event, World};
+use crate::broker::DATA;
 use crate::faults::Class;
 use crate::network::Direction;
 use crate::scheduler::{MS, SECOND};
@@ -15,23 +19,14 @@ impl World {
     }
 
     pub(super) fn strike(&mut self, class: Class) -> Result<(), Defect> {
-        let now = self.scheduler.now();
         match class {
             Class::ConnectionLoss => self.lose_some(false),
             Class::HalfOpen => self.lose_some(true),
             Class::Stall => self.stall(),
             Class::SlowNetwork => self.network.delay_max = self.random.between(2 * MS, 800 * MS),
             Class::PacketLoss => self.network.loss_percent = self.random.below(30),
-            Class::Kill => {
-                if self.broker.process.is_some() {
-                    self.die(false);
-                }
-            }
-            Class::PowerCut => {
-                if self.broker.process.is_some() {
-                    self.die(true);
-                }
-            }
+            Class::Kill => self.die_if_alive(false),
+            Class::PowerCut => self.die_if_alive(true),
             Class::CrashInCall => self.broker.disk.halt_after(self.random.between(1, 40)),
             Class::CrashInRecovery => {
                 if self.broker.process.is_some() {
@@ -49,17 +44,17 @@ impl World {
                 }
             }
             Class::BrokerPause => self.pause_broker(),
-            Class::ClientPause => {
-                let client = self.pick_client();
-                let until = now + self.random.between(SECOND, 60 * SECOND);
-                // One that stands still already stays as it is, so that what waits for it keeps its order.
-                if let Some(paused) = self.paused.get_mut(client).filter(|paused| **paused <= now) {
-                    *paused = until;
-                }
-            }
+            Class::ClientPause => self.pause_client(),
             Class::ClientKill => {
                 let client = self.pick_client();
                 self.client(client, |client, context| client.restart(context))?;
+            }
+            Class::Fence => {
+                let client = self.pick_client();
+                self.client(client, |client, context| {
+                    client.restart(context);
+                    client.take_over(context);
+                })?;
             }
             Class::ClockJump => {
                 let hour = 3600 * SECOND;
@@ -92,6 +87,22 @@ impl World {
         self.broker.disk.set_capacity(None);
         if let Some(process) = &mut self.broker.process {
             process.slowness = 1;
+        }
+    }
+
+    fn die_if_alive(&mut self, power: bool) {
+        if self.broker.process.is_some() {
+            self.die(power);
+        }
+    }
+
+    fn pause_client(&mut self) {
+        let now = self.scheduler.now();
+        let client = self.pick_client();
+        let until = now + self.random.between(SECOND, 60 * SECOND);
+        // One that stands still already stays as it is, so that what waits for it keeps its order.
+        if let Some(paused) = self.paused.get_mut(client).filter(|paused| **paused <= now) {
+            *paused = until;
         }
     }
 
@@ -141,7 +152,13 @@ impl World {
         }
     }
 
+    /// A call of the disk fails, and some more behind it: at any time, or while the broker starts.
     fn fail_disk(&mut self) {
+        let starts = self.random.percent(30) && self.broker.process.is_some();
+        if starts {
+            self.die(false);
+        }
+        let segment = self.some_segment();
         let (operation, path) = match self.random.below(9) {
             0 => (Operation::Sync, "segments"),
             1 => (Operation::Write, "state"),
@@ -151,10 +168,18 @@ impl World {
             5 => (Operation::Create, "segments"),
             6 => (Operation::Read, "journal"),
             7 => (Operation::Open, "segments"),
-            _ => (Operation::Read, "segments"),
+            _ => (Operation::Read, segment.as_str()),
         };
-        let times = self.random.between(1, 6);
+        // A start asks again, of two checkpoints; but what fails for ever is damage.
+        let times = self.random.between(1, if starts { 15 } else { 6 });
         let fault = Fault::next(operation).on(path).after(self.random.below(3));
         self.broker.disk.plan(Fault { times, ..fault });
+    }
+
+    /// The name of a segment's file: a disk fails in one place.
+    fn some_segment(&mut self) -> String {
+        let entries = self.broker.disk.list(&Path::new(DATA).join("segments")).unwrap_or_default();
+        let chosen = usize::try_from(self.random.below(entries.len() as u64)).unwrap_or(0);
+        entries.into_iter().nth(chosen).map_or_else(|| "segments".to_owned(), |entry| entry.name)
     }
 }

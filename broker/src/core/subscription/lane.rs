@@ -113,6 +113,8 @@ impl Lane {
             let Some(cursor) = self.cursors.get_mut(&id) else { continue };
             let Some(partition) = partitions.get_mut(&key(self.topic, id)) else { continue };
             let available = self.credit.available() - self.reserved_bytes;
+            // The others of the lane wait with it: small batches of theirs could use up for ever what it waits for. A window has
+            // room for the longest frame once the client has taken what it was sent, so its turn comes.
             if let State::Starved(needed) = cursor.state
                 && available < needed
             {

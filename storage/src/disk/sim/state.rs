@@ -39,6 +39,8 @@ pub(super) struct Node {
     /// Changes that no sync has covered, in order.
     pub(super) pending: Vec<Change>,
     pub(super) handles: usize,
+    /// It has lost a name: only then may there be nothing left that leads to it.
+    lost_name: bool,
 }
 
 /// A change of a file's bytes that is not durable yet.
@@ -208,6 +210,7 @@ impl State {
     /// Whether there was such a name.
     pub(super) fn unlink(&mut self, path: &Path) -> bool {
         let known = self.names.remove(path);
+        known.into_iter().for_each(|id| self.lose_name(id));
         let parent = parent(path);
         self.change_names([parent.clone(), parent], NameChangeKind::Unlink(path.to_owned()));
         if let Some(id) = known {
@@ -221,7 +224,8 @@ impl State {
         let Some(id) = self.names.remove(from) else {
             return false;
         };
-        self.names.insert(to.to_owned(), id);
+        let replaced = self.names.insert(to.to_owned(), id);
+        replaced.into_iter().for_each(|id| self.lose_name(id));
         let kind = NameChangeKind::Rename(from.to_owned(), to.to_owned(), id);
         self.change_names([parent(from), parent(to)], kind);
         true
@@ -237,8 +241,8 @@ impl State {
             pending.into_iter().partition(|change| change.directories.iter().any(|of| of == path));
         self.pending_names = open;
         covered.into_iter().for_each(|change| self.make_durable(change.kind));
-        let unnamed: Vec<FileId> = self.files.keys().copied().collect();
-        unnamed.into_iter().for_each(|id| self.collect(id));
+        let lost = self.files.iter().filter(|(_, node)| node.lost_name).map(|(id, _)| *id);
+        lost.collect::<Vec<_>>().into_iter().for_each(|id| self.collect(id));
     }
 
     fn make_durable(&mut self, kind: NameChangeKind) {
@@ -261,15 +265,23 @@ impl State {
         }
     }
 
+    fn lose_name(&mut self, id: FileId) {
+        if let Some(node) = self.files.get_mut(&id) {
+            node.lost_name = true;
+        }
+    }
+
     /// Forgets a file that nothing can reach any more.
     pub(super) fn collect(&mut self, id: FileId) {
+        if self.files.get(&id).is_none_or(|node| !node.lost_name || node.handles > 0) {
+            return;
+        }
         let named = self.names.values().chain(self.durable_names.values()).any(|&named| named == id);
         let pending = self.pending_names.iter().any(|change| match &change.kind {
             NameChangeKind::Link(_, of) | NameChangeKind::Rename(_, _, of) => *of == id,
             NameChangeKind::Directory(_) | NameChangeKind::Unlink(_) => false,
         });
-        let open = self.files.get(&id).is_some_and(|node| node.handles > 0);
-        if !named && !pending && !open {
+        if !named && !pending {
             self.files.remove(&id);
         }
     }

@@ -8,7 +8,8 @@ use weir_client::core::producer::{LaneId, Outgoing, OutgoingContent};
 use weir_protocol::batch::{Compression, ProducerBatch};
 use weir_protocol::message::{Message, Publish, PublishOpen};
 
-use super::{Publishing, Stream, complete};
+use super::application::complete;
+use super::{Publishing, Stream};
 use crate::client::{Context, Output, Peer};
 use crate::coverage::Situation;
 use crate::network::Arrival;
