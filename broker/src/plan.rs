@@ -11,8 +11,12 @@ use crate::core::ledger::Budget;
 /// Parts that memory is divided into.
 const PARTS: u64 = 64;
 
-/// State of a connection, and what may be under way on it before its greeting: two windows.
-pub const CONNECTION_BYTES: u64 = (48 << 10) + 2 * (16 << 10);
+/// Bytes that may be under way on a connection, in each direction, when it comes in. Wider windows are taken from what
+/// connections leave of their share.
+pub const FIRST_WINDOW_BYTES: u32 = 16 << 10;
+
+/// A connection: its state, its control stream, and the windows it comes in with.
+pub const CONNECTION_BYTES: u64 = (48 << 10) + 2 * (FIRST_WINDOW_BYTES as u64);
 
 /// State of a stream: two tasks, and what the transport keeps.
 pub const STREAM_BYTES: u64 = 4 << 10;
@@ -112,7 +116,7 @@ impl Plan {
         let part = |parts: u64| memory_bytes / PARTS * parts;
         let (connections, registry) = (part(14), part(3));
         let connections_max = demand.connections.unwrap_or_else(|| {
-            // A quarter is left for streams and windows.
+            // A quarter is left for streams and wider windows.
             (connections / 4 * 3 / CONNECTION_BYTES).clamp(1, CONNECTIONS_MAX_DEFAULT)
         });
         let topics_max =

@@ -6,6 +6,7 @@ mod damage;
 mod data;
 mod errors;
 mod faults;
+mod memory;
 mod output;
 mod peers;
 mod quota;

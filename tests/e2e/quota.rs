@@ -15,7 +15,7 @@ use crate::abuse::{greet, publish_open};
 use crate::peers::{goes_on, peer};
 
 /// The first frame that comes on a stream.
-async fn first_frame(receive: &mut RecvStream) -> RawFrame {
+pub(crate) async fn first_frame(receive: &mut RecvStream) -> RawFrame {
     let mut bytes = Bytes::new();
     loop {
         if let Some(frame) = take_frame(&mut bytes, 1 << 20).unwrap() {

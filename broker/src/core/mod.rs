@@ -21,6 +21,7 @@ pub mod requests;
 pub mod session;
 pub mod subscription;
 pub mod trim;
+pub mod windows;
 
 pub use event::{
     Actions, ColdAnswer, ColdRead, ColdResult, ConnectionId, Event, LaneId, Now, Outgoing, StreamId, Ticket,

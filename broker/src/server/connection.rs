@@ -23,6 +23,7 @@ use weir_protocol::ErrorCode;
 use crate::core::conduct::Conduct;
 use crate::core::ledger::Ledger;
 use crate::core::session::{Heard, Identity, Session, SessionActions, Violation};
+use crate::core::windows::Windows;
 use crate::core::{ConnectionId, Event, LaneId, StreamId};
 use crate::options::ConnectionLimits;
 use crate::pool::BufferPool;
@@ -75,6 +76,7 @@ struct Peer {
     session: RefCell<Session>,
     conduct: RefCell<Conduct>,
     account: Account,
+    windows: RefCell<Windows>,
     answers: Rc<Answers>,
     outboxes: RefCell<BTreeMap<StreamId, Rc<Outbox>>>,
     context: Context,
@@ -83,13 +85,14 @@ struct Peer {
 /// Serves a connection until it ends.
 pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger): (Context, Ledger)) {
     let Accepted { connection, place: _place, profile: _ } = accepted;
-    let session = Session::new(id, context.identity.clone(), (context.pool.clone(), ledger));
+    let session = Session::new(id, context.identity.clone(), (context.pool.clone(), ledger.clone()));
     let peer = Rc::new(Peer {
         id,
         connection,
         session: RefCell::new(session),
         conduct: RefCell::new(Conduct::new(context.limits.conduct())),
-        account: Account::new(&context.quotas, context.clock),
+        account: Account::new(&context.quotas, ledger.clone(), context.clock),
+        windows: RefCell::new(Windows::new(ledger, context.limits.window_bytes)),
         answers: Rc::default(),
         outboxes: RefCell::default(),
         context,
@@ -219,6 +222,9 @@ impl Peer {
                 }
                 let bytes: usize = unheard.iter().map(Bytes::len).sum();
                 self.context.metrics.bytes_received.add(bytes as u64);
+                if let Some(window) = self.windows.borrow_mut().received(bytes as u64) {
+                    self.connection.set_receive_window(window.into());
+                }
                 if self.session.borrow().is_publish_lane(stream) {
                     self.account.published(bytes as u64);
                 }
@@ -305,6 +311,9 @@ impl Peer {
             let bytes: usize = pieces.iter().map(Bytes::len).sum();
             self.context.metrics.bytes_sent.add(bytes as u64);
             self.context.metrics.bytes_delivered.add(delivered);
+            if let Some(window) = self.windows.borrow_mut().sent(bytes as u64) {
+                self.connection.set_send_window(window.into());
+            }
             if !self.write(&mut send, &mut pieces).await {
                 break;
             }

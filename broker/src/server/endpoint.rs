@@ -187,8 +187,8 @@ fn at_most(count: u64) -> usize {
 /// A peer that came in.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Its connection. It has one stream and small windows until [`crate::server::transport::admit`] is called, which
-    /// is due once its greeting was answered.
+    /// Its connection. It has one stream until [`crate::server::transport::admit`] is called, which is due once its
+    /// greeting was answered, and small windows until more is moved through them.
     pub connection: quinn::Connection,
     /// Its place. To be dropped when the connection has ended: it is counted until then.
     pub place: Place,

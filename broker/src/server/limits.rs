@@ -6,10 +6,6 @@ use std::time::Duration;
 /// Streams a peer may open before its greeting was answered: the control stream.
 pub const STREAMS_BEFORE_GREETING: u32 = 1;
 
-/// Bytes a peer may have under way, and we to it, before its greeting was answered. Holds many times a greeting;
-/// bounds what strangers cost.
-pub const WINDOW_BEFORE_GREETING_BYTES: u32 = 64 << 10;
-
 /// Most bytes a peer may have under way on one stream. Holds most batches whole; larger ones stream through.
 pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 

@@ -13,7 +13,9 @@ use tokio_util::task::TaskTracker;
 use weir_protocol::ErrorCode;
 
 use crate::core::ConnectionId;
+use crate::core::ledger::Pool;
 use crate::options::ServeOptions;
+use crate::plan::CONNECTION_BYTES;
 use crate::queue::Sender;
 use crate::server::connection::{Context, GOING_AWAY_WITHIN, serve};
 use crate::server::endpoint::{self, Accepted, BindError, Carrier, Door, DoorLimits, bind};
@@ -108,12 +110,13 @@ impl Network {
         let http = self.metrics_listener.map(|listener| {
             tokio::task::spawn_local(http::serve(listener, Arc::clone(&metrics), closed.clone()))
         });
-        let door = Door::new(
-            self.endpoint.clone(),
-            self.transports,
-            DoorLimits::from(&self.context.limits),
-            Arc::clone(&metrics),
-        );
+        let limits = DoorLimits::from(&self.context.limits);
+        // Whoever gets a place at the door has its memory: no stream and no window of others can take it.
+        let places_bytes = (limits.connections_max as u64).saturating_mul(CONNECTION_BYTES);
+        let _places = ledger
+            .reserve(Pool::Connections, places_bytes)
+            .expect("a broker starts only if its connections fit their share");
+        let door = Door::new(self.endpoint.clone(), self.transports, limits, Arc::clone(&metrics));
         let next = Cell::new(0);
         let (context, tracker) = (self.context, connections.clone());
         let welcome = move |accepted: Accepted| {

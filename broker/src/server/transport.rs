@@ -14,6 +14,7 @@ use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, Trans
 use quinn_proto::HashedConnectionIdGenerator;
 
 use crate::options::{ConnectionLimits, TransportChoice};
+use crate::plan::FIRST_WINDOW_BYTES;
 use crate::server::limits as fixed;
 use crate::server::tls::TlsIdentity;
 
@@ -100,11 +101,10 @@ fn accept_jumbo(config: &mut EndpointConfig) {
     config.max_udp_payload_size(fixed::DATAGRAM_BYTES_MAX).expect("the largest size there is is allowed");
 }
 
-/// Gives a peer whose greeting was answered what it may use. Until then it has one stream and small windows.
+/// Gives a peer whose greeting was answered the streams it may use. Until then it has one. Its windows become wider
+/// with what moves through them.
 pub fn admit(connection: &quinn::Connection, limits: &ConnectionLimits) {
     connection.set_max_concurrent_bi_streams(limits.streams_max.into());
-    connection.set_receive_window(limits.window_bytes.into());
-    connection.set_send_window(limits.window_bytes.into());
 }
 
 fn server_config(profile: Profile, limits: &ConnectionLimits, crypto: Arc<QuicServerConfig>) -> ServerConfig {
@@ -129,8 +129,8 @@ fn transport_config(profile: Profile, limits: &ConnectionLimits) -> TransportCon
         .max_concurrent_bidi_streams(fixed::STREAMS_BEFORE_GREETING.into())
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(fixed::STREAM_WINDOW_BYTES.min(limits.window_bytes).into())
-        .receive_window(fixed::WINDOW_BEFORE_GREETING_BYTES.into())
-        .send_window(fixed::WINDOW_BEFORE_GREETING_BYTES.into())
+        .receive_window(FIRST_WINDOW_BYTES.into())
+        .send_window(FIRST_WINDOW_BYTES.into())
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(
             IdleTimeout::try_from(limits.idle_timeout).expect("a day in milliseconds is small"),

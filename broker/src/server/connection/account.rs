@@ -1,4 +1,4 @@
-//! What the client of a connection may use: its quotas, and the grants that wait for them.
+//! What the client of a connection may use: its quotas, the grants that wait for them, and memory for its streams.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -8,8 +8,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::core::LaneId;
+use crate::core::ledger::{Ledger, Pool, Reservation};
 use crate::core::quota::{ClientKey, Quotas, Throttled};
+use crate::plan::STREAM_BYTES;
 use crate::server::clock::Clock;
+
+/// After which time a client tries again for whose stream there was no memory.
+const NO_MEMORY_RETRY_MS: u32 = 1000;
 
 /// The quotas of all clients, shared by all connections.
 pub(crate) type SharedQuotas = Rc<RefCell<Quotas>>;
@@ -18,6 +23,7 @@ pub(crate) type SharedQuotas = Rc<RefCell<Quotas>>;
 #[derive(Debug)]
 pub(super) struct Account {
     quotas: SharedQuotas,
+    ledger: Ledger,
     clock: Clock,
     standing: Cell<Standing>,
     /// Grants that wait until the client may publish again: the latest limit of each lane.
@@ -32,15 +38,19 @@ enum Standing {
     Refused,
 }
 
-/// A lane that counts for its client until this is dropped.
+/// A stream that counts for its client, and has its memory, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Option<(SharedQuotas, ClientKey)>);
+pub(super) struct Slot {
+    client: Option<(SharedQuotas, ClientKey)>,
+    _memory: Reservation,
+}
 
 impl Account {
     /// The connection of a stranger.
-    pub(super) fn new(quotas: &SharedQuotas, clock: Clock) -> Self {
+    pub(super) fn new(quotas: &SharedQuotas, ledger: Ledger, clock: Clock) -> Self {
         Self {
             quotas: Rc::clone(quotas),
+            ledger,
             clock,
             standing: Cell::new(Standing::Stranger),
             held: RefCell::default(),
@@ -60,11 +70,17 @@ impl Account {
         self.standing.get() == Standing::Refused
     }
 
-    /// The client opens a stream. That of a stranger does not count: it carries the greeting.
+    /// The client opens a stream. That of a stranger does not count: it carries the greeting, and its memory is part of
+    /// the connection's.
     pub(super) fn open_stream(&self) -> Result<Slot, Throttled> {
-        let Some(key) = self.key() else { return Ok(Slot(None)) };
+        let mut memory = self.ledger.account_of(Pool::Connections);
+        let Some(key) = self.key() else { return Ok(Slot { client: None, _memory: memory }) };
+        if !memory.grow(STREAM_BYTES) {
+            let detail = "the broker has no memory for more streams".to_owned();
+            return Err(Throttled { retry_after_ms: NO_MEMORY_RETRY_MS, detail });
+        }
         self.quotas.borrow_mut().open_stream(key)?;
-        Ok(Slot(Some((Rc::clone(&self.quotas), key))))
+        Ok(Slot { client: Some((Rc::clone(&self.quotas), key)), _memory: memory })
     }
 
     /// So many bytes came on publish lanes.
@@ -154,7 +170,7 @@ impl Drop for Account {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some((quotas, key)) = self.0.take() {
+        if let Some((quotas, key)) = self.client.take() {
             quotas.borrow_mut().close_stream(key);
         }
     }

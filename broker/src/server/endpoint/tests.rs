@@ -299,12 +299,20 @@ async fn newcomers_are_refused_after_the_end_and_who_is_inside_stays() {
     assert_eq!(served.metrics.connections_accepted.value(), 1);
 }
 
+/// Admits a peer, and opens the windows of a busy connection.
+fn admit_widely(connection: &quinn::Connection) {
+    let limits = ConnectionLimits::default();
+    admit(connection, &limits);
+    connection.set_receive_window(limits.window_bytes.into());
+    connection.set_send_window(limits.window_bytes.into());
+}
+
 /// Sends from the server for long enough that datagrams grow to what the path takes.
 async fn path_after_growth(served: &mut Served) -> PathStats {
     let client = served.client(&[ALPN]);
     let connection = served.connect(&client).await.unwrap();
     let accepted = served.next().await;
-    admit(&accepted.connection, &ConnectionLimits::default());
+    admit_widely(&accepted.connection);
     let (mut send, mut incoming) = connection.open_bi().await.unwrap();
     send.write_all(b"x").await.unwrap();
     let (mut answer, mut receive) = soon(accepted.connection.accept_bi()).await.unwrap();
@@ -359,7 +367,7 @@ async fn many_streams_with_jumbo_datagrams_overrun_no_buffer() {
     let client = served.client_with(&[ALPN], jumbo());
     let connection = served.connect(&client).await.unwrap();
     let accepted = served.next().await;
-    admit(&accepted.connection, &ConnectionLimits::default());
+    admit_widely(&accepted.connection);
 
     let mut senders = JoinSet::new();
     for _ in 0..STREAMS {
