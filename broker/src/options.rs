@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, BATCH_FRAME_OVERHEAD_BYTES};
+use weir_storage::store::KeyOptions;
 
 use crate::core::NodeLimits;
 use crate::core::coordinator::TopicLimits;
@@ -226,6 +227,16 @@ impl ServeOptions {
                 cursors_per_lane_max: 10_000,
             },
         }
+    }
+
+    /// Memory for the keys of unflushed batches.
+    pub fn recent_key_bytes(&self) -> u64 {
+        self.plan().budget().dedup
+    }
+
+    /// Keys of flushed batches: memory for their filters, and room on the disk.
+    pub fn key_options(&self) -> KeyOptions {
+        KeyOptions { filter_bytes: self.memory_bytes / 8, ..KeyOptions::default() }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use weir_client::ErrorKind;
+use weir_protocol::ErrorCode;
 
 use crate::code::Code;
 
@@ -137,7 +138,10 @@ impl From<&weir_client::Error> for Failure {
         if let Some(whole) = help.as_ref().and_then(|help| text.strip_suffix(&format!(" ({help})"))) {
             text.truncate(whole.len());
         }
-        Self { exit: exit_of(error.kind()), text, help }
+        // It passes, as a broker that is away does.
+        let is_full = error.broker_code() == Some(ErrorCode::DedupFull);
+        let exit = if is_full { Exit::Unreachable } else { exit_of(error.kind()) };
+        Self { exit, text, help }
     }
 }
 
@@ -152,7 +156,7 @@ fn exit_of(kind: ErrorKind) -> Exit {
         ErrorKind::NoSuchTopic => Exit::NotFound,
         ErrorKind::Tls => Exit::Refused,
         ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::CircuitOpen => Exit::Unreachable,
-        ErrorKind::AlreadyExists => Exit::Conflict,
+        ErrorKind::AlreadyExists | ErrorKind::Conflict => Exit::Conflict,
         _ => Exit::Failed,
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 use weir_protocol::ErrorCode;
-use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, NUMBER_MAX};
+use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, DEDUP_HORIZON_US_DEFAULT, NUMBER_MAX};
 use weir_protocol::message as wire;
 use weir_protocol::units::{Offset, PartitionId};
 
@@ -68,6 +68,13 @@ impl TopicSpec {
         self.settings.explicit_partitions = true;
         self
     }
+
+    /// How long idempotency keys are remembered; `None` refuses messages that have one. Ten minutes unless set.
+    #[must_use]
+    pub const fn dedup_horizon(mut self, horizon: Option<Duration>) -> Self {
+        self.settings.dedup_horizon = horizon;
+        self
+    }
 }
 
 /// What is chosen for a topic.
@@ -83,6 +90,8 @@ pub struct TopicSettings {
     pub batch_bytes_max: u32,
     /// Clients choose the partition themselves.
     pub explicit_partitions: bool,
+    /// How long idempotency keys are remembered; `None` refuses messages that have one.
+    pub dedup_horizon: Option<Duration>,
 }
 
 impl Default for TopicSettings {
@@ -93,6 +102,7 @@ impl Default for TopicSettings {
             retention_bytes: None,
             batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
             explicit_partitions: false,
+            dedup_horizon: Some(Duration::from_micros(DEDUP_HORIZON_US_DEFAULT)),
         }
     }
 }
@@ -108,6 +118,8 @@ pub struct TopicChange {
     pub retention_bytes: Option<Option<u64>>,
     /// New longest batch.
     pub batch_bytes_max: Option<u32>,
+    /// How long idempotency keys are remembered from now on; `Some(None)` refuses messages that have one.
+    pub dedup_horizon: Option<Option<Duration>>,
 }
 
 /// A topic.
@@ -222,6 +234,7 @@ impl TopicSettings {
             retention_bytes: settings.retention_bytes,
             batch_bytes_max: settings.batch_bytes_max,
             explicit_partitions: settings.explicit_partitions,
+            dedup_horizon: settings.dedup_horizon_us.map(Duration::from_micros),
         }
     }
 
@@ -233,6 +246,7 @@ impl TopicSettings {
             retention_bytes: self.retention_bytes,
             batch_bytes_max: self.batch_bytes_max,
             explicit_partitions: self.explicit_partitions,
+            dedup_horizon_us: self.dedup_horizon.map(micros),
         }
     }
 
@@ -244,6 +258,7 @@ impl TopicSettings {
             ("retention_bytes", self.retention_bytes != other.retention_bytes),
             ("batch_bytes_max", self.batch_bytes_max != other.batch_bytes_max),
             ("explicit_partitions", self.explicit_partitions != other.explicit_partitions),
+            ("dedup_horizon", self.dedup_horizon != other.dedup_horizon),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
     }
@@ -253,6 +268,7 @@ impl TopicSettings {
         self.retention_age = change.retention_age.unwrap_or(self.retention_age);
         self.retention_bytes = change.retention_bytes.unwrap_or(self.retention_bytes);
         self.batch_bytes_max = change.batch_bytes_max.unwrap_or(self.batch_bytes_max);
+        self.dedup_horizon = change.dedup_horizon.unwrap_or(self.dedup_horizon);
         self
     }
 }

@@ -176,6 +176,7 @@ mod tests {
 
     use super::*;
     use crate::error::Error;
+    use crate::exceptions::Exceptions;
     use crate::failure::SendFailure;
 
     fn cell() -> Arc<BatchCell> {
@@ -183,7 +184,7 @@ mod tests {
     }
 
     fn store(cell: &BatchCell, offset: u64) {
-        cell.stored(&AckEntry {
+        let entry = AckEntry {
             partition: PartitionId::ZERO,
             sequence: Sequence::ZERO,
             base_offset: Offset::new(offset),
@@ -191,7 +192,8 @@ mod tests {
             partition_epoch: Epoch::ZERO,
             durability: Durability::Durable,
             duplicate: false,
-        });
+        };
+        assert!(cell.stored(&entry, Exceptions::default()).is_empty());
     }
 
     fn refused() -> Delivery {

@@ -11,6 +11,7 @@ use weir_protocol::batch::ProducerBatch;
 use weir_protocol::message::AckEntry;
 
 use crate::error::Error;
+use crate::exceptions::Exceptions;
 use crate::failure::{SendError, SendFailure};
 use crate::message::{Message, Receipt, from_record, system_time};
 use crate::net::shared::lock;
@@ -31,7 +32,12 @@ enum State {
         /// One bit for each record whose delivery was dropped.
         detached: Vec<u64>,
     },
-    Stored(Receipt),
+    Stored {
+        /// The receipt of the first record, from which those of the others follow.
+        first: Receipt,
+        /// The records that do not share it.
+        exceptions: Exceptions,
+    },
     Failed {
         error: Error,
         reason: SendFailure,
@@ -46,16 +52,18 @@ impl BatchCell {
         Arc::new(Self { state: Mutex::new(state), on_failure })
     }
 
-    /// The receipts of a stored batch: that of the first record, from which the others follow.
-    pub(crate) fn stored(&self, entry: &AckEntry) {
-        let receipt = Receipt {
-            partition: entry.partition.get(),
-            offset: entry.base_offset.get(),
-            timestamp: system_time(entry.append_time),
-            duplicate: entry.duplicate,
-            durability: entry.durability,
-        };
-        self.resolve(State::Stored(receipt));
+    /// The receipts of a stored batch. The errors of records that are not stored and that nobody waits for are returned,
+    /// for `on_failure`.
+    pub(crate) fn stored(&self, entry: &AckEntry, mut exceptions: Exceptions) -> Vec<SendError> {
+        let first = receipt(entry);
+        let failed: Vec<u32> = exceptions.failed().collect();
+        let mut orphans = Vec::new();
+        if let State::Pending { detached, .. } = &*lock(&self.state) {
+            let unheard = failed.into_iter().filter(|record| is_detached(detached, *record));
+            orphans.extend(unheard.filter_map(|record| exceptions.result(record, &first)?.err()));
+        }
+        self.resolve(State::Stored { first, exceptions });
+        orphans
     }
 
     /// Hands the messages of a failed batch back. Those that nobody waits for are returned, for the report or `on_failure`.
@@ -71,8 +79,7 @@ impl BatchCell {
             let state = lock(&self.state);
             let State::Pending { detached, .. } = &*state else { return orphans };
             for (index, message) in messages.iter_mut().enumerate() {
-                let word = detached.get(index / 64).copied().unwrap_or(0);
-                if word >> (index % 64) & 1 == 1 {
+                if is_detached(detached, u32::try_from(index).unwrap_or(u32::MAX)) {
                     orphans.push(SendError::new(error.clone(), message.take(), reason.clone()));
                 }
             }
@@ -105,8 +112,9 @@ impl BatchCell {
                 wakers.push(Some(context.waker().clone()));
                 return Err(u32::try_from(wakers.len() - 1).expect("at most one for each record"));
             }
-            State::Stored(first) => records.for_each(|index| {
-                give(Ok(Receipt { offset: first.offset + u64::from(index), ..first.clone() }));
+            State::Stored { first, exceptions } => records.for_each(|index| {
+                let receipt = || Receipt { offset: first.offset + u64::from(index), ..first.clone() };
+                give(exceptions.result(index, first).unwrap_or_else(|| Ok(receipt())));
             }),
             State::Failed { error, reason, messages } => records.for_each(|index| {
                 let message = messages.get_mut(index as usize).and_then(Option::take);
@@ -134,7 +142,9 @@ impl BatchCell {
                     }
                 }
             }
-            State::Stored(_) => {}
+            State::Stored { first, exceptions } => {
+                failed.extend(records.filter_map(|index| exceptions.result(index, first)?.err()));
+            }
             State::Failed { error, reason, messages } => failed.extend(records.filter_map(|index| {
                 let message = messages.get_mut(index as usize).and_then(Option::take)?;
                 Some(SendError::new(error.clone(), Some(message), reason.clone()))
@@ -142,6 +152,23 @@ impl BatchCell {
         }
         failed.into_iter().for_each(|failed| (self.on_failure)(failed));
     }
+}
+
+/// The receipt of the first record of a batch.
+pub(crate) fn receipt(entry: &AckEntry) -> Receipt {
+    Receipt {
+        partition: entry.partition.get(),
+        offset: entry.base_offset.get(),
+        timestamp: system_time(entry.append_time),
+        duplicate: entry.duplicate,
+        durability: entry.durability,
+    }
+}
+
+/// Whether the delivery of a record was dropped.
+fn is_detached(detached: &[u64], record: u32) -> bool {
+    let word = detached.get(record as usize / 64).copied().unwrap_or(0);
+    word >> (record % 64) & 1 == 1
 }
 
 /// The messages of a batch, as they were before they were put into it.
@@ -253,6 +280,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use weir_protocol::batch::{BatchBuilder, BatchIdentity, Compression, RecordInput};
+    use weir_protocol::message::{OriginalRecord, RecordException, RecordFate};
     use weir_protocol::units::{
         Durability, Epoch, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp, TopicId,
     };
@@ -298,7 +326,7 @@ mod tests {
         let mut deliveries: Vec<Delivery> =
             (0..3).map(|index| Delivery::new(Arc::clone(&cell), index)).collect();
         assert!(poll(&mut deliveries[1]).is_pending());
-        cell.stored(&ack());
+        assert!(cell.stored(&ack(), Exceptions::default()).is_empty());
         let offsets: Vec<u64> = deliveries
             .iter_mut()
             .map(|delivery| match poll(delivery) {
@@ -330,5 +358,47 @@ mod tests {
         assert_eq!(reported.load(Ordering::Relaxed), 0);
         drop(deliveries);
         assert_eq!(reported.load(Ordering::Relaxed), 1, "one was dropped after the failure, unread");
+    }
+
+    #[test]
+    fn a_record_may_have_another_result_than_its_batch() {
+        let reported = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&reported);
+        let cell = BatchCell::new(Arc::new(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        let mut deliveries: Vec<Delivery> =
+            (0..5).map(|index| Delivery::new(Arc::clone(&cell), index)).collect();
+        deliveries.remove(4).detach();
+        let batch = batch(&["a", "b", "c", "d", "e"]);
+        let original = OriginalRecord {
+            partition: PartitionId::new(1),
+            offset: Offset::new(7),
+            append_time: Timestamp::from_micros(2),
+        };
+        let fates = [
+            RecordFate::Duplicate(original),
+            RecordFate::Conflict(original),
+            RecordFate::Expired,
+            RecordFate::Full,
+        ];
+        let exceptions = (1..).zip(fates).map(|(record, fate)| RecordException { record, fate }).collect();
+        let orphans = cell.stored(&ack(), Exceptions::new("orders", exceptions, &batch));
+        assert_eq!(orphans.len(), 1, "nobody waits for the last");
+        assert!(matches!(orphans[0].reason, SendFailure::DedupFull));
+
+        let mut results = deliveries.iter_mut().map(|delivery| match poll(delivery) {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("all have their results"),
+        });
+        let place = |receipt: Receipt| (receipt.partition, receipt.offset, receipt.duplicate);
+        assert_eq!(results.next().unwrap().map(place).unwrap(), (3, 100, false));
+        assert_eq!(results.next().unwrap().map(place).unwrap(), (1, 7, true));
+        let conflict = results.next().unwrap().unwrap_err();
+        assert!(matches!(&conflict.reason,
+            SendFailure::IdempotencyConflict { original } if place(original.clone()) == (1, 7, false)));
+        assert_eq!(conflict.message.unwrap().value.as_deref(), Some(&b"c"[..]), "the message comes back");
+        let expired = results.next().unwrap().unwrap_err();
+        assert_eq!((expired.error.code(), expired.error.kind()), ("WEIR-3012", crate::ErrorKind::Expired));
     }
 }

@@ -36,6 +36,10 @@ pub enum ErrorKind {
     ServerBusy,
     /// The producer's identity is not accepted any more.
     Fenced,
+    /// The idempotency key belongs to another record.
+    Conflict,
+    /// The idempotency key is older than keys are remembered.
+    Expired,
     /// Stored or received bytes are damaged.
     Corrupt,
     /// The client, producer or consumer has been closed.
@@ -223,6 +227,11 @@ impl Error {
         match self.0.code {
             Code::Client(code) => code.help(),
             Code::Broker(ErrorCode::TopicNotFound) => Some("make it with 'weir topic create NAME'"),
+            Code::Broker(ErrorCode::KeyConflict) => Some("another record needs another idempotency key"),
+            Code::Broker(ErrorCode::KeyExpired) => Some("look whether it was done before you take a new key"),
+            Code::Broker(ErrorCode::DedupOff) => {
+                Some("'weir topic edit NAME --dedup 10m' makes the topic remember keys")
+            }
             Code::Broker(_) => None,
         }
     }
@@ -287,7 +296,10 @@ fn broker_kind(code: ErrorCode) -> ErrorKind {
         C::GoingAway | C::NotOwner | C::StorageFull => ErrorKind::ServerBusy,
         C::TopicNotFound | C::PartitionNotFound | C::TopicDeleted => ErrorKind::NoSuchTopic,
         C::TopicExists | C::SnapshotExists => ErrorKind::AlreadyExists,
-        C::InvalidName | C::InvalidSetting => ErrorKind::Invalid,
+        C::InvalidName | C::InvalidSetting | C::DedupOff | C::KeyInvalid => ErrorKind::Invalid,
+        C::KeyConflict => ErrorKind::Conflict,
+        C::KeyExpired => ErrorKind::Expired,
+        C::DedupFull => ErrorKind::Quota,
         C::BatchTooLarge => ErrorKind::TooLarge,
         C::SequenceForgotten | C::ProducerFenced | C::ProducerUnknown => ErrorKind::Fenced,
         C::OffsetOutOfRange => ErrorKind::OutOfRange,
@@ -313,6 +325,7 @@ broker_texts! {
     2006 => "WEIR-2006", 2007 => "WEIR-2007", 2008 => "WEIR-2008",
     3001 => "WEIR-3001", 3002 => "WEIR-3002", 3003 => "WEIR-3003", 3004 => "WEIR-3004", 3005 => "WEIR-3005",
     3006 => "WEIR-3006", 3007 => "WEIR-3007", 3008 => "WEIR-3008", 3009 => "WEIR-3009", 3010 => "WEIR-3010",
+    3011 => "WEIR-3011", 3012 => "WEIR-3012", 3013 => "WEIR-3013", 3014 => "WEIR-3014", 3015 => "WEIR-3015",
     4001 => "WEIR-4001", 4002 => "WEIR-4002", 4003 => "WEIR-4003",
     6001 => "WEIR-6001", 6002 => "WEIR-6002",
 }

@@ -15,6 +15,15 @@ pub enum SendFailure {
         /// Bytes a batch of the topic may have.
         limit: usize,
     },
+    /// Its idempotency key belongs to another record, with another payload.
+    IdempotencyConflict {
+        /// Where that one is.
+        original: Receipt,
+    },
+    /// Its idempotency key is older than the topic remembers keys: nobody can tell whether it was stored.
+    IdempotencyExpired,
+    /// The broker has no room to remember its idempotency key now.
+    DedupFull,
     /// No answer came in time.
     DeliveryTimeout {
         /// How often it was sent.

@@ -51,6 +51,8 @@ mod deliveries;
 #[cfg(feature = "net")]
 mod delivery;
 #[cfg(feature = "net")]
+mod exceptions;
+#[cfg(feature = "net")]
 mod net;
 #[cfg(feature = "net")]
 mod producer;

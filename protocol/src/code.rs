@@ -83,6 +83,11 @@ codes! {
     StorageFailed = 3008, Fatal, "storage failed";
     TooManyUnacked = 3009, Fatal, "too many unacknowledged batches";
     Unsupported = 3010, Fix, "the request needs a feature this broker does not have";
+    KeyConflict = 3011, Fix, "the idempotency key belongs to another record";
+    KeyExpired = 3012, Fix, "the idempotency key is older than keys are remembered";
+    DedupFull = 3013, Retry, "no room to remember another idempotency key";
+    DedupOff = 3014, Fix, "the topic takes no idempotency keys";
+    KeyInvalid = 3015, Fix, "idempotency keys have 1 to 64 bytes";
     OffsetOutOfRange = 4001, Fix, "the position is outside what the partition holds";
     DataCorrupt = 4002, Fix, "stored records are damaged";
     TooManySubscriptions = 4003, Fix, "too many subscriptions or partitions on this connection";

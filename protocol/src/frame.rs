@@ -105,6 +105,8 @@ kinds! {
     Explain = 96,
     /// Broker: a page of what they wait for.
     Explanation = 97,
+    /// Broker: results of single records, ahead of that of their batch.
+    PublishExceptions = 112,
 }
 
 /// A frame whose body has been received whole, not yet decoded.

@@ -22,6 +22,12 @@ pub const RECORD_HEADERS_MAX: usize = 1024;
 /// Longest idempotency key. It fits every UUID, ULID and hash in text form.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
 
+/// How long a topic remembers idempotency keys unless told otherwise: longer than anybody tries again by hand.
+pub const DEDUP_HORIZON_US_DEFAULT: u64 = 600_000_000;
+
+/// Exceptions in one frame. Keeps it under 512 KiB.
+pub const PUBLISH_EXCEPTIONS_MAX: usize = 16_384;
+
 /// Longest topic, group and client name.
 pub const NAME_BYTES_MAX: usize = 128;
 

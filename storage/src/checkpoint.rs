@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use weir_protocol::units::{Incarnation, JournalPosition, SegmentId, VirtualShard};
 
+use crate::dedup::KeySeed;
+use crate::dedup::generation::GenerationFacts;
 use crate::disk::{Context, Disk, DiskError, File, Mode};
 use crate::journal::JournalId;
 
@@ -113,9 +115,15 @@ pub(crate) struct Manifest {
     pub(crate) born: bool,
     /// The segments.
     pub(crate) segments: BTreeMap<SegmentId, SegmentFacts>,
+    /// The generations of keys.
+    pub(crate) generations: BTreeMap<SegmentId, GenerationFacts>,
+    /// Makes digests of keys; `None` if no version that knew of them has written it.
+    pub(crate) key_seed: Option<KeySeed>,
+    /// How long the node has been running, in all, in microseconds: the time by which keys grow old.
+    pub(crate) running_us: u64,
     /// The parts of the state; one that is absent is empty.
     pub(crate) parts: BTreeMap<Part, PartPlace>,
-    /// Segments that are to be removed when the other slot does not name them either.
+    /// Segments and generations that are to be removed when the other slot does not name them either.
     pub(crate) retired_segments: BTreeSet<SegmentId>,
     /// State files that are to be removed when the other slot does not name them either.
     pub(crate) retired_states: BTreeSet<u64>,
@@ -132,6 +140,11 @@ impl Found {
 }
 
 impl Manifest {
+    /// Numbers of the segments and generations it names.
+    pub(crate) fn sealed_files(&self) -> impl Iterator<Item = SegmentId> {
+        self.segments.keys().chain(self.generations.keys()).copied()
+    }
+
     /// Numbers of the state files it names.
     pub(crate) fn state_files(&self) -> BTreeSet<u64> {
         self.parts.values().map(|place| place.file).collect()
@@ -144,7 +157,7 @@ struct Slot {
     generation: u64,
     /// The lowest position that a manifest in it may say was applied.
     applied: JournalPosition,
-    /// The segments that a manifest in it may name.
+    /// The segments and generations that a manifest in it may name.
     segments: BTreeSet<SegmentId>,
     /// The state files that a manifest in it may name.
     states: BTreeSet<u64>,
@@ -180,7 +193,7 @@ impl<D: Disk> Slots<D> {
             Some(Found::Manifest(manifest)) => Slot {
                 generation: manifest.generation,
                 applied: manifest.applied,
-                segments: manifest.segments.keys().copied().collect(),
+                segments: manifest.sealed_files().collect(),
                 states: manifest.state_files(),
                 is_sound: false,
             },
@@ -207,7 +220,7 @@ impl<D: Disk> Slots<D> {
         let index = usize::from(second.generation < first.generation);
         let path = self.paths.slot(index);
         let slot = self.slots.get_mut(index).expect("there are two slots");
-        slot.segments.extend(manifest.segments.keys());
+        slot.segments.extend(manifest.sealed_files());
         slot.states.extend(manifest.state_files());
         let bytes = manifest.encode();
         if std::mem::take(&mut slot.is_sound) {
@@ -218,7 +231,7 @@ impl<D: Disk> Slots<D> {
         *slot = Slot {
             generation: manifest.generation,
             applied: manifest.applied,
-            segments: manifest.segments.keys().copied().collect(),
+            segments: manifest.sealed_files().collect(),
             states: manifest.state_files(),
             is_sound: true,
         };
@@ -231,7 +244,7 @@ impl<D: Disk> Slots<D> {
         first.applied.min(second.applied)
     }
 
-    /// Whether a manifest on the disk may name a segment.
+    /// Whether a manifest on the disk may name a segment or a generation.
     pub(crate) fn names_segment(&self, segment: SegmentId) -> bool {
         self.slots.iter().any(|slot| slot.segments.contains(&segment))
     }

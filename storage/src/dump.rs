@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, Paths};
+use crate::dedup::generation::dump as keys;
 use crate::disk::{Context, Disk, DiskError, File, Mode};
 use crate::{journal, segment};
 
@@ -157,10 +158,12 @@ pub fn dump<D: Disk>(
         Some("index") => segment::dump::index(disk, path, &mut sink)?,
         Some("manifest") => checkpoint::dump::manifest(&file, path, &mut sink)?,
         Some("state") => checkpoint::dump::state(disk, &file, path, &mut sink)?,
+        Some("keys") => keys::generation(disk, path, &mut sink)?,
         // The first bytes may be what is damaged: the name still tells.
         Some(_) | None => match path.extension().and_then(|extension| extension.to_str()) {
             Some("wal") => journal::dump::file(&file, path, &mut sink)?,
             Some("seg") => segment::dump::segment(disk, path, &mut sink)?,
+            Some("key") => keys::generation(disk, path, &mut sink)?,
             Some(_) | None => return Err(DumpError::Unknown { path: path.to_owned() }),
         },
     }
@@ -202,6 +205,7 @@ fn kind_of(magic: &[u8; 8]) -> Option<&'static str> {
         (&segment::dump::INDEX_MAGIC, "index"),
         (&checkpoint::dump::MANIFEST_MAGIC, "manifest"),
         (&checkpoint::dump::STATE_MAGIC, "state"),
+        (&keys::GENERATION_MAGIC, "keys"),
     ];
     kinds.into_iter().find(|(known, _)| *known == magic).map(|(_, kind)| kind)
 }

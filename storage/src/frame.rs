@@ -6,6 +6,8 @@
 //!          reserved u32, crc32 of the 28 bytes before u32
 //! body   = Append: the stored batch, as it is   Topic: a topic definition   TopicDeleted: topic id (16)
 //!          Trim: topic id (16), partition u32, reserved u32, offset u64
+//!          Skipped: topic id (16), partition u32, producer epoch u32, producer u64, sequence u64, record count u32,
+//!          reserved u32
 //! ```
 //!
 //! All numbers are little endian. Within a virtual shard and an incarnation the sequence rises by one from frame to
@@ -13,15 +15,18 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use weir_protocol::batch::StoredBatch;
-use weir_protocol::limits::{NAME_BYTES_MAX, TOPIC_PARTITIONS_MAX};
-use weir_protocol::message::TopicSettings;
 use weir_protocol::read::Reader;
-use weir_protocol::units::{Offset, PartitionId, PartitionKey, Sequence, Timestamp, TopicId, VirtualShard};
-use weir_protocol::write::Write;
+use weir_protocol::units::{Offset, PartitionId, PartitionKey, Sequence, TopicId, VirtualShard};
 use weir_protocol::{DecodeError, Problem};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::limits::{FRAME_BODY_BYTES_MAX, VIRTUAL_SHARDS};
+
+mod skipped;
+mod topic;
+
+pub use skipped::SkippedBatch;
+pub use topic::TopicDefinition;
 
 /// Length of a frame's header.
 pub const FRAME_HEADER_BYTES: usize = 32;
@@ -49,21 +54,8 @@ pub enum Frame {
         /// Offset of the first record that is kept.
         log_start: Offset,
     },
-}
-
-/// The whole of what is known of a topic.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct TopicDefinition {
-    /// Its identity.
-    pub id: TopicId,
-    /// Its name, unique among the topics that exist.
-    pub name: String,
-    /// When it was created.
-    pub created: Timestamp,
-    /// How often it was changed.
-    pub revision: u64,
-    /// What was chosen for it.
-    pub settings: TopicSettings,
+    /// A batch used up its sequence, and nothing of it was stored.
+    Skipped(SkippedBatch),
 }
 
 /// Number of a frame among those of its virtual shard in one incarnation, from 0.
@@ -113,6 +105,7 @@ impl Frame {
     pub fn virtual_shard(&self) -> VirtualShard {
         match self {
             Self::Append { partition, .. } | Self::Trim { partition, .. } => virtual_shard_of(*partition),
+            Self::Skipped(skipped) => virtual_shard_of(skipped.partition),
             Self::Topic(_) | Self::TopicDeleted(_) => VirtualShard::ZERO,
         }
     }
@@ -120,7 +113,8 @@ impl Frame {
     /// Whether the frame may use the journal's reserve: it is small, and without it nothing could be freed.
     pub const fn is_control(&self) -> bool {
         match self {
-            Self::Append { .. } => false,
+            // It must not overtake the batches before it.
+            Self::Append { .. } | Self::Skipped(_) => false,
             Self::Topic(_) | Self::TopicDeleted(_) | Self::Trim { .. } => true,
         }
     }
@@ -139,6 +133,7 @@ impl Frame {
         assert!(body <= FRAME_BODY_BYTES_MAX, "a frame of {body} bytes exceeds the format's limit");
         let acked_below = match self {
             Self::Append { acked_below, .. } => *acked_below,
+            Self::Skipped(skipped) => skipped.acked_below,
             Self::Topic(_) | Self::TopicDeleted(_) | Self::Trim { .. } => Sequence::ZERO,
         };
         let mut header = [0u8; FRAME_HEADER_BYTES];
@@ -160,7 +155,7 @@ impl Frame {
     pub const fn payload(&self) -> Option<&Bytes> {
         match self {
             Self::Append { batch, .. } => Some(batch.producer.bytes()),
-            Self::Topic(_) | Self::TopicDeleted(_) | Self::Trim { .. } => None,
+            Self::Topic(_) | Self::TopicDeleted(_) | Self::Trim { .. } | Self::Skipped(_) => None,
         }
     }
 
@@ -223,6 +218,7 @@ impl Frame {
             Self::Topic(_) => KIND_TOPIC,
             Self::TopicDeleted(_) => KIND_TOPIC_DELETED,
             Self::Trim { .. } => KIND_TRIM,
+            Self::Skipped(_) => KIND_SKIPPED,
         }
     }
 
@@ -232,6 +228,7 @@ impl Frame {
             Self::Topic(definition) => definition.length(),
             Self::TopicDeleted(_) => TOPIC_DELETED_BYTES,
             Self::Trim { .. } => TRIM_BYTES,
+            Self::Skipped(_) => SkippedBatch::BYTES,
         }
     }
 
@@ -252,6 +249,7 @@ impl Frame {
                 out.put_u32_le(0);
                 out.put_u64_le(log_start.get());
             }
+            Self::Skipped(skipped) => skipped.encode(out),
         }
     }
 
@@ -275,6 +273,7 @@ impl Frame {
                 reader.u32()?;
                 Self::Trim { partition, log_start: Offset::new(reader.u64()?) }
             }
+            KIND_SKIPPED => Self::Skipped(SkippedBatch::decode(&mut reader, header.acked_below)?),
             kind => return Err(reader.error(Problem::Invalid { what: "frame kind", value: u64::from(kind) })),
         };
         reader.finish()?;
@@ -290,57 +289,6 @@ pub fn virtual_shard_of(partition: PartitionKey) -> VirtualShard {
     rest.put_u32_le(partition.partition.get());
     let [low, ..] = xxh3_64(&key).to_le_bytes();
     VirtualShard::new(u16::from(low) % VIRTUAL_SHARDS)
-}
-
-impl TopicDefinition {
-    /// Length of the encoded definition.
-    pub fn length(&self) -> usize {
-        let mut settings = Vec::with_capacity(32);
-        self.settings.encode(&mut settings);
-        4 + DEFINITION_FIXED_BYTES + self.name.len() + settings.len()
-    }
-
-    /// Writes the definition, with its length in front so that later versions may add fields.
-    ///
-    /// # Panics
-    /// If the name exceeds its limit, which was checked when the topic was made.
-    pub fn encode(&self, out: &mut impl BufMut) {
-        assert!(self.name.len() <= NAME_BYTES_MAX, "the name of a topic is within its limit");
-        let mut fields = Vec::with_capacity(DEFINITION_FIXED_BYTES + self.name.len() + 32);
-        fields.put_slice(&self.id.to_bytes());
-        fields.put_i64_le(self.created.as_micros());
-        fields.put_u64_le(self.revision);
-        fields.put_text(&self.name);
-        self.settings.encode(&mut fields);
-        out.put_count(fields.len());
-        out.put_slice(&fields);
-    }
-
-    /// Reads a definition; what a later version added is skipped.
-    ///
-    /// # Errors
-    /// What is wrong, and at which byte.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let length = reader.count("topic definition length", 1)?;
-        let at = reader.position();
-        let mut fields = Reader::new(reader.take(length)?);
-        Self::decode_fields(&mut fields).map_err(|error| error.shifted(at))
-    }
-
-    fn decode_fields(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let definition = Self {
-            id: TopicId::from_bytes(fields.bytes16()?),
-            created: Timestamp::from_micros(fields.i64()?),
-            revision: fields.u64()?,
-            name: fields.text("topic name", NAME_BYTES_MAX)?,
-            settings: TopicSettings::decode(fields)?,
-        };
-        let (what, value) = ("partition count", u64::from(definition.settings.partitions));
-        match u64::from(TOPIC_PARTITIONS_MAX) {
-            max if value > max => Err(fields.error(Problem::TooLarge { what, value, max })),
-            _ => Ok(definition),
-        }
-    }
 }
 
 /// A frame's header, verified.
@@ -383,6 +331,7 @@ const KIND_APPEND: u8 = 1;
 const KIND_TOPIC: u8 = 2;
 const KIND_TOPIC_DELETED: u8 = 3;
 const KIND_TRIM: u8 = 4;
+const KIND_SKIPPED: u8 = 5;
 
 /// Where the virtual shard stands in the header.
 const SHARD_AT: usize = 6;
@@ -391,8 +340,6 @@ const CHECKSUM_AT: usize = 28;
 
 const TOPIC_DELETED_BYTES: usize = 16;
 const TRIM_BYTES: usize = 32;
-/// Id, creation time, revision and the length of the name.
-const DEFINITION_FIXED_BYTES: usize = 16 + 8 + 8 + 2;
 
 #[cfg(test)]
 pub(crate) mod samples;

@@ -4,6 +4,7 @@
 //! [`journal::Journal`] has made it durable; segments and checkpoints only ever repeat what the journal holds.
 
 mod checkpoint;
+pub mod dedup;
 pub mod disk;
 pub mod dump;
 pub mod frame;

@@ -16,6 +16,7 @@ use bytes::BufMut;
 use weir_protocol::units::{Epoch, Offset, PartitionKey, SegmentId, Timestamp};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::dedup::generation;
 use crate::disk::DiskError;
 
 mod directory;
@@ -130,7 +131,8 @@ pub(crate) fn index_name(segment: SegmentId) -> String {
     format!("{:020}.{INDEX_EXTENSION}", segment.get())
 }
 
-/// Which segment a file or its index belongs to; `None` if the name is neither's.
+/// Which segment a file or its index belongs to, or which generation of keys a file is; `None` if the name is no such name.
+/// They share their numbers.
 pub(crate) fn segment_of_name(name: &str) -> Option<SegmentId> {
     let (digits, extension) = name.split_once('.')?;
     let id = SegmentId::new(digits.parse().ok()?);
@@ -138,6 +140,7 @@ pub(crate) fn segment_of_name(name: &str) -> Option<SegmentId> {
         SEGMENT_EXTENSION => segment_name(id) == name,
         INDEX_EXTENSION => index_name(id) == name,
         UNFINISHED_INDEX_EXTENSION => true,
+        generation::EXTENSION => generation::generation_name(id) == name,
         _ => false,
     };
     known.then_some(id)

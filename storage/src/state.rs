@@ -11,7 +11,7 @@ use weir_protocol::units::{
     Epoch, Offset, PartitionId, PartitionKey, Sequence, Timestamp, TopicId, VirtualShard,
 };
 
-use crate::frame::{Frame, TopicDefinition, virtual_shard_of};
+use crate::frame::{Frame, SkippedBatch, TopicDefinition, virtual_shard_of};
 
 mod codec;
 mod given_up;
@@ -106,6 +106,13 @@ impl NodeState {
                 self.partitions.entry(*partition).or_default().trim(*log_start);
                 Ok(Applied::Partition(*partition))
             }
+            Frame::Skipped(skipped) => {
+                if !self.topics.contains_key(&skipped.partition.topic) {
+                    return Ok(Applied::Nothing);
+                }
+                self.partitions.entry(skipped.partition).or_default().skip(skipped);
+                Ok(Applied::Partition(skipped.partition))
+            }
             Frame::Topic(definition) => {
                 self.topics.insert(definition.id, definition.clone());
                 Ok(Applied::Topic)
@@ -150,8 +157,16 @@ impl PartitionState {
             base_offset: batch.base_offset(),
             record_count: header.record_count,
             append_time: batch.section.append_time,
+            voids: batch.section.voids.clone(),
         };
         self.producers.record(header.producer, header.producer_epoch, header.sequence, acked_below, result);
+    }
+
+    /// Takes note of a batch of which nothing was stored.
+    fn skip(&mut self, skipped: &SkippedBatch) {
+        let result = AppendResult::skipped(self.end_offset, self.last_append_time, skipped.record_count);
+        let SkippedBatch { producer, producer_epoch, sequence, acked_below, .. } = *skipped;
+        self.producers.record(producer, producer_epoch, sequence, acked_below, result);
     }
 
     /// Gives up the records below an offset, as far as there are any.

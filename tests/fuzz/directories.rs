@@ -228,7 +228,7 @@ fn options() -> OpenOptions {
         merge_run_bytes: 8 << 10,
         merge_step_bytes: 16 << 10,
     };
-    OpenOptions { journal, segments }
+    OpenOptions { journal, segments, ..OpenOptions::default() }
 }
 
 fn golden() -> &'static [Golden; 2] {

@@ -10,9 +10,9 @@ use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, take_frame};
 use weir_protocol::message::{
     AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Explain, Explanation,
     Failure, Gap, GoAway, Grant, Hello, ListTopics, Message, OpenProducer, PartitionEnded, PartitionStarted,
-    PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected, SnapshotCreated,
-    SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo, TopicList, TrimPartition,
-    UnsubscribePartition, Welcome,
+    PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected,
+    SnapshotCreated, SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo, TopicList,
+    TrimPartition, UnsubscribePartition, Welcome,
 };
 
 use crate::kind;
@@ -110,5 +110,6 @@ fn decode(frame: &RawFrame) -> Option<String> {
         FrameKind::Gap => again::<Gap>(frame),
         FrameKind::UnsubscribePartition => again::<UnsubscribePartition>(frame),
         FrameKind::PartitionEnded => again::<PartitionEnded>(frame),
+        FrameKind::PublishExceptions => again::<PublishExceptions>(frame),
     }
 }

@@ -23,6 +23,16 @@ pub fn weir_binary() -> &'static Path {
     })
 }
 
+/// An example program of the client, of the same build.
+pub fn example(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| {
+        let binary = if env::var_os("WEIR_BIN").is_some() { build() } else { weir_binary().to_owned() };
+        binary.with_file_name("examples")
+    });
+    directory.join(name)
+}
+
 fn build() -> PathBuf {
     // The test itself is TARGET/PROFILE/deps/NAME.
     let test = env::current_exe().expect("a test knows its own path");
@@ -40,7 +50,20 @@ fn build() -> PathBuf {
     }
     let built = build
         .env_remove("CARGO_MANIFEST_DIR")
-        .args(["build", "--locked", "--workspace", "--bin", "weir", "--profile", profile, "--target-dir"])
+        .args([
+            "build",
+            "--locked",
+            "--workspace",
+            "--bin",
+            "weir",
+            "--example",
+            "outbox",
+            "--example",
+            "payments",
+            "--profile",
+            profile,
+            "--target-dir",
+        ])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())

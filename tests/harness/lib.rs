@@ -20,7 +20,7 @@ pub mod relay;
 mod weir;
 pub mod workload;
 
-pub use binary::weir_binary;
+pub use binary::{example, weir_binary};
 pub use broker::Broker;
 pub use captured::Captured;
 pub use lines::{Lines, multiset};

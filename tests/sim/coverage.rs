@@ -53,10 +53,18 @@ pub(crate) enum Situation {
     ClientRestart,
     /// Segments were merged.
     Merge,
+    /// A record was answered as stored before under its key.
+    KeyDuplicate,
+    /// A key belonged to another record.
+    KeyConflict,
+    /// A key was too old.
+    KeyExpired,
+    /// A key was looked for among those that were flushed.
+    KeyProbe,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Quarantine,
         Self::CleanStart,
         Self::CrashInCall,
@@ -81,6 +89,10 @@ impl Situation {
         Self::WaitCancelled,
         Self::ClientRestart,
         Self::Merge,
+        Self::KeyDuplicate,
+        Self::KeyConflict,
+        Self::KeyExpired,
+        Self::KeyProbe,
     ];
 }
 

@@ -60,6 +60,11 @@ fn wide() {
     run::run(&ALL[6]);
 }
 
+#[test]
+fn keys() {
+    run::run(&ALL[7]);
+}
+
 /// Worlds until one fails, or somebody ends the process: `cargo test … --test sim -- --ignored --nocapture without_end`.
 #[test]
 #[ignore = "it never ends by itself"]

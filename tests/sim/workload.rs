@@ -8,10 +8,11 @@ use weir_broker::core::coordinator::TopicLimits;
 use weir_broker::core::ingest::IngestLimits;
 use weir_broker::core::ledger::Budget;
 use weir_broker::core::subscription::DeliveryLimits;
+use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::{ServerLimits, TopicSettings};
 use weir_protocol::units::Durability;
 use weir_storage::journal::JournalOptions;
-use weir_storage::store::{OpenOptions, SegmentOptions};
+use weir_storage::store::{KeyOptions, OpenOptions, SegmentOptions};
 
 use crate::broker::Sizes;
 use crate::client::{PublishPlan, ReadPlan, Work};
@@ -35,7 +36,7 @@ pub(crate) struct Plan {
 }
 
 /// All workloads.
-pub(crate) const ALL: [Workload; 7] = [
+pub(crate) const ALL: [Workload; 8] = [
     Workload { name: "steady", draw: steady },
     Workload { name: "written", draw: written },
     Workload { name: "backlog", draw: backlog },
@@ -43,6 +44,7 @@ pub(crate) const ALL: [Workload; 7] = [
     Workload { name: "crowd", draw: crowd },
     Workload { name: "impatient", draw: impatient },
     Workload { name: "wide", draw: wide },
+    Workload { name: "keys", draw: keys },
 ];
 
 /// Settings of a topic.
@@ -53,6 +55,7 @@ pub(crate) const fn topic(partitions: u32) -> TopicSettings {
         retention_bytes: None,
         batch_bytes_max: BATCH_BYTES_MAX,
         explicit_partitions: false,
+        dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
     }
 }
 
@@ -101,7 +104,9 @@ fn sizes(random: &mut Random) -> Sizes {
         streams_max: 100,
     };
     let flush_bytes = random.between(4 << 10, 48 << 10);
-    Sizes { open: OpenOptions { journal, segments }, node, server, flush_bytes }
+    let keys = KeyOptions { filter_bytes: random.between(0, 16 << 10), ..KeyOptions::default() };
+    let recent_keys = random.between(20, 2000);
+    Sizes { open: OpenOptions { journal, segments, keys }, node, server, flush_bytes, recent_keys }
 }
 
 /// Longest batch.
@@ -118,6 +123,7 @@ const PUBLISH: PublishPlan = PublishPlan {
     window: (64 << 10, 1000),
     timeout: Duration::from_secs(120),
     linger: Duration::ZERO,
+    keyed: false,
 };
 
 const READ: ReadPlan =
@@ -198,4 +204,16 @@ fn wide(random: &mut Random) -> Plan {
     let read = ReadPlan { window_bytes: random.between(8 << 10, 24 << 10), frame_bytes_max, ..READ };
     let clients = vec![Work::Publish(publish), Work::Publish(publish), Work::Read(read), Work::Read(read)];
     Plan { sizes, topic: topic(16), record_bytes: 3 << 10, clients }
+}
+
+/// Records with keys that are sent until they have a result, sometimes again, and sometimes with another payload.
+fn keys(random: &mut Random) -> Plan {
+    let timeout = Duration::from_secs(random.between(2, 60));
+    let publish = PublishPlan { keyed: true, timeout, pause: 500 * MS, ..PUBLISH };
+    let unkeyed = PublishPlan { pause: 2 * SECOND, ..PUBLISH };
+    let clients =
+        vec![Work::Publish(publish), Work::Publish(publish), Work::Publish(unkeyed), Work::Read(READ)];
+    // Longer than any world lasts: what was stored once is never stored again.
+    let topic = TopicSettings { dedup_horizon_us: Some(86_400_000_000), ..topic(3) };
+    Plan { sizes: sizes(random), topic, record_bytes: RECORD_BYTES, clients }
 }

@@ -6,13 +6,15 @@ use weir_protocol::batch::{
     BatchBuilder, BatchIdentity, BrokerSection, Compression, ProducerBatch, RecordInput, StoredBatch,
     TableRow, Voids,
 };
+use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::{
     AckEntry, AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Explain,
-    Explanation, Failure, Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer, PartitionEnded,
-    PartitionInfo, PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishOpen,
-    PublishRejected, ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, Throttled,
-    TopicDescription, TopicInfo, TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition,
-    Wait, WaitId, WaitsFor, Welcome,
+    Explanation, Failure, Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer, OriginalRecord,
+    PartitionEnded, PartitionInfo, PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck,
+    PublishExceptions, PublishOpen, PublishRejected, RecordException, RecordFate, ServerLimits,
+    SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo,
+    TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition, Wait, WaitId, WaitsFor,
+    Welcome,
 };
 use weir_protocol::units::{
     Durability, Epoch, Incarnation, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp,
@@ -106,6 +108,7 @@ fn settings() -> TopicSettings {
         retention_bytes: Some(0x1112_1314_1516_1718),
         batch_bytes_max: 0x0021_2223,
         explicit_partitions: true,
+        dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
     }
 }
 
@@ -138,6 +141,22 @@ fn topics() -> Vec<Sample> {
         Sample::message(
             "alter-topic",
             AlterTopic { request: REQUEST, name: name.clone(), settings: unlimited },
+        ),
+        Sample::message(
+            "create-topic-horizon",
+            CreateTopic {
+                request: REQUEST,
+                name: name.clone(),
+                settings: TopicSettings { dedup_horizon_us: Some(0x2122_2324_2526_2728), ..settings() },
+            },
+        ),
+        Sample::message(
+            "create-topic-dedup-off",
+            CreateTopic {
+                request: REQUEST,
+                name: name.clone(),
+                settings: TopicSettings { dedup_horizon_us: None, ..settings() },
+            },
         ),
         Sample::message("delete-topic", DeleteTopic { request: REQUEST, name: name.clone() }),
         Sample::message("list-topics", ListTopics { request: REQUEST, after: name.clone() }),
@@ -261,9 +280,24 @@ fn publishing() -> Vec<Sample> {
                 detail: "no space".to_owned(),
             },
         ),
+        Sample::message("publish-exceptions", exceptions()),
         Sample::message("grant", Grant { limit_bytes: 0x0102_0304_0506_0708 }),
         Sample::message("throttled", Throttled { retry_after_ms: 0x0102_0304 }),
     ]
+}
+
+/// One of each fate.
+fn exceptions() -> PublishExceptions {
+    let original = OriginalRecord { partition: PARTITION, offset: OFFSET, append_time: TIME };
+    let fates = [
+        RecordFate::Duplicate(original),
+        RecordFate::Conflict(original),
+        RecordFate::Expired,
+        RecordFate::Full,
+        RecordFate::Off,
+    ];
+    let exceptions = (0x0102..).zip(fates).map(|(record, fate)| RecordException { record, fate }).collect();
+    PublishExceptions { partition: PARTITION, sequence: SEQUENCE, exceptions }
 }
 
 fn reading() -> Vec<Sample> {

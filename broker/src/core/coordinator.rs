@@ -280,6 +280,8 @@ impl Random {
 
 #[cfg(test)]
 mod tests {
+    use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
+
     use super::*;
 
     const LIMITS: TopicLimits = TopicLimits { topics_max: 3, partitions_max: 20, batch_bytes_max: 1 << 20 };
@@ -291,6 +293,7 @@ mod tests {
             retention_bytes: None,
             batch_bytes_max: 1 << 20,
             explicit_partitions: false,
+            dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         }
     }
 

@@ -9,6 +9,8 @@ use weir_protocol::message::{
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 use weir_storage::frame::Frame;
 
+use crate::core::dedup::{KeyAnswer, KeyProbe};
+
 /// The two times an event happens at.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Now {
@@ -70,8 +72,10 @@ pub enum Event {
     Durable(Ticket),
     /// A read of flushed data has ended.
     ColdAnswer(ColdAnswer),
+    /// The older keys that were asked for are known.
+    Keys(KeyAnswer),
     /// Partitions were flushed or trimmed.
-    Flushed(Vec<FlushedPartition>),
+    Flushed(Flushed),
     /// Storage has run out of space, or has space again.
     StorageFull(bool),
     /// The snapshot that was asked for was made, or could not be.
@@ -116,6 +120,15 @@ impl Request {
             Self::OpenProducer(open) => open.request,
         }
     }
+}
+
+/// What has left memory.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Flushed {
+    /// The partitions of which something did.
+    pub partitions: Vec<FlushedPartition>,
+    /// So many of the idempotency keys ever taken, counted from the first, are among the older ones.
+    pub keys: u64,
 }
 
 /// What is in segments of a partition now.
@@ -243,6 +256,8 @@ pub struct Actions {
     pub outgoing: Vec<Outgoing>,
     /// Reads of flushed data.
     pub cold_reads: Vec<ColdRead>,
+    /// Keys to be looked for among the older ones.
+    pub key_probes: Vec<KeyProbe>,
     /// A snapshot to be made behind everything given to the journal so far.
     pub snapshot: Option<String>,
     /// Why batches were refused, for the metrics.

@@ -7,6 +7,7 @@ pub mod bucket;
 pub mod commit;
 pub mod conduct;
 pub mod coordinator;
+pub mod dedup;
 pub mod deframe;
 pub mod event;
 pub mod hot;

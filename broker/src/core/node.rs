@@ -16,7 +16,8 @@ use weir_storage::frame::{Frame, TopicDefinition};
 use weir_storage::state::{NodeState, PartitionState};
 
 use crate::core::coordinator::{Coordinator, Refusal, TopicLimits};
-use crate::core::event::{FlushedPartition, Request};
+use crate::core::dedup::{Dedup, KeyCounts};
+use crate::core::event::{Flushed, Request};
 use crate::core::hot::HotCache;
 use crate::core::ingest::{Ingest, IngestLimits};
 use crate::core::ledger::{Budget, Ledger, Pool};
@@ -55,6 +56,9 @@ pub struct Node {
     clients: BTreeMap<ConnectionId, String>,
     /// When the last event happened.
     now: Now,
+    dedup: Dedup,
+    /// Everything up to this one is durable.
+    durable_through: Ticket,
     /// Who waits for the snapshot that is being made.
     snapshot: Option<(LaneId, u32)>,
     hot: HotCache,
@@ -100,6 +104,10 @@ pub struct NodeFigures {
     pub appended_bytes: u64,
     /// Batches that had been appended before.
     pub duplicate_batches: u64,
+    /// Keyed records of all topics.
+    pub keyed: KeyCounts,
+    /// Idempotency keys in memory.
+    pub recent_keys: u64,
 }
 
 impl Node {
@@ -112,9 +120,13 @@ impl Node {
         limits: NodeLimits,
         state: &NodeState,
         flushed_bytes: impl Fn(PartitionKey) -> u64,
+        dedup: Dedup,
         (incarnation, seed): (Incarnation, u64),
     ) -> Self {
         assert!(incarnation.get() < 1 << 32, "producer identities carry the incarnation in 32 bits");
+        let newest = state.partitions.values().map(|partition| partition.last_append_time).max();
+        let mut dedup = dedup;
+        dedup.clock().not_before(newest.unwrap_or_default());
         let coordinator = Coordinator::recovered(limits.topics, state.topics.values().cloned(), seed);
         let ledger = Ledger::new(limits.memory);
         let mut node = Self {
@@ -128,6 +140,8 @@ impl Node {
             trims: TrimLookups::default(),
             clients: BTreeMap::new(),
             now: Now::default(),
+            dedup,
+            durable_through: Ticket::default(),
             snapshot: None,
             hot: HotCache::new(ledger),
             next_producer: incarnation.get() << 32,
@@ -175,7 +189,8 @@ impl Node {
                     self.subscriptions.answer(&answer, &self.partitions, actions);
                 }
             }
-            Event::Flushed(partitions) => self.flushed(&partitions),
+            Event::Keys(answer) => self.keys_found(now, answer, actions),
+            Event::Flushed(flushed) => self.flushed(&flushed),
             Event::StorageFull(full) => self.storage_full = full,
             Event::SnapshotEnded(made) => self.snapshot_ended(made, actions),
         }
@@ -209,7 +224,7 @@ impl Node {
 
     /// Whether everything that was taken has been answered.
     pub fn is_quiet(&self) -> bool {
-        self.publishing.pending() == 0
+        self.publishing.pending() == 0 && self.dedup.is_quiet()
     }
 
     /// Figures for the metrics.
@@ -227,6 +242,8 @@ impl Node {
             appended_records: self.counted.records,
             appended_bytes: self.counted.bytes,
             duplicate_batches: self.counted.duplicates,
+            keyed: self.dedup.counted(),
+            recent_keys: self.dedup.recent() as u64,
         }
     }
 
@@ -316,6 +333,7 @@ impl Node {
     }
 
     fn durable(&mut self, through: Ticket, actions: &mut Actions) {
+        self.durable_through = through;
         while let Some(waiting) = self.publishing.next_durable(through) {
             match waiting {
                 Waiting::Append(append) => self.append_durable(append),
@@ -337,8 +355,10 @@ impl Node {
         }
     }
 
-    fn flushed(&mut self, partitions: &[FlushedPartition]) {
-        for flushed in partitions {
+    fn flushed(&mut self, flushed: &Flushed) {
+        // Before anything is evicted: the batch of a key in memory is in memory too.
+        self.dedup.flushed(flushed.keys);
+        for flushed in &flushed.partitions {
             if let Some(partition) = self.partitions.get_mut(&flushed.key) {
                 let bytes = partition.flushed(flushed.flushed_end, flushed.log_start, flushed.bytes);
                 self.hot.flushed(bytes);

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use weir_protocol::message::{AckEntry, Message, PublishAck, PublishRejected};
+use bytes::Bytes;
+use weir_protocol::message::{
+    AckEntry, Message, PublishAck, PublishExceptions, PublishRejected, RecordException,
+};
 use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
 use crate::core::trim::PendingTrim;
 use crate::core::{Actions, LaneId, Outgoing, Ticket};
-use weir_protocol::limits::ACK_ENTRIES_MAX;
+use weir_protocol::limits::{ACK_ENTRIES_MAX, PUBLISH_EXCEPTIONS_MAX};
 
 /// The publish lanes and the frames on their way to the disk.
 #[derive(Debug, Default)]
@@ -33,8 +36,8 @@ struct OpenLane {
 /// The answer to a batch.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// It is stored.
-    Stored(AckEntry),
+    /// It is stored, except for the records that are named.
+    Stored(AckEntry, Vec<RecordException>),
     /// It is refused.
     Refused(PublishRejected),
 }
@@ -88,7 +91,7 @@ pub struct PendingAppend {
     /// The offset after the batch.
     pub end: Offset,
     /// The answer; `None` once it has been given.
-    pub entry: Option<AckEntry>,
+    pub answer: Option<Answer>,
     /// Bytes of the frame it came in.
     pub frame_bytes: u64,
     /// Bytes it takes in memory until it is flushed.
@@ -216,19 +219,17 @@ impl Publishing {
             let mut frames = Vec::new();
             let mut entries = Vec::new();
             for answer in answers {
+                let is_full = entries.len() == ACK_ENTRIES_MAX;
+                let goes_alone = !matches!(&answer, Answer::Stored(_, exceptions) if exceptions.is_empty());
+                if is_full || goes_alone && !entries.is_empty() {
+                    frames.push(PublishAck { entries: std::mem::take(&mut entries) }.to_frame());
+                }
                 match answer {
-                    Answer::Stored(entry) if entries.len() < ACK_ENTRIES_MAX => entries.push(entry),
-                    Answer::Stored(entry) => {
-                        let full = std::mem::replace(&mut entries, vec![entry]);
-                        frames.push(PublishAck { entries: full }.to_frame());
+                    Answer::Stored(entry, exceptions) => {
+                        frames.extend(exception_frames(&entry, &exceptions));
+                        entries.push(entry);
                     }
-                    Answer::Refused(rejected) => {
-                        if !entries.is_empty() {
-                            let before = std::mem::take(&mut entries);
-                            frames.push(PublishAck { entries: before }.to_frame());
-                        }
-                        frames.push(rejected.to_frame());
-                    }
+                    Answer::Refused(rejected) => frames.push(rejected.to_frame()),
                 }
             }
             if !entries.is_empty() {
@@ -244,6 +245,16 @@ impl Publishing {
     }
 }
 
+/// The exceptions of a batch, in as many frames as it takes.
+fn exception_frames(entry: &AckEntry, exceptions: &[RecordException]) -> impl Iterator<Item = Bytes> + use<> {
+    let (partition, sequence) = (entry.partition, entry.sequence);
+    let frames: Vec<Bytes> = exceptions
+        .chunks(PUBLISH_EXCEPTIONS_MAX)
+        .map(|some| PublishExceptions { partition, sequence, exceptions: some.to_vec() }.to_frame())
+        .collect();
+    frames.into_iter()
+}
+
 impl Waiting {
     /// The lane that is owed an answer.
     const fn lane(&self) -> Option<LaneId> {
@@ -257,13 +268,48 @@ impl Waiting {
     /// Takes the answer for someone who is content once the operating system has the frame.
     fn take_early(&mut self) -> Option<Answer> {
         let answer = match self {
-            Self::Append(append) => append.entry.take().map(Answer::Stored),
+            Self::Append(append) => append.answer.take(),
             Self::Answer { answer, .. } => answer.take(),
             Self::Topic(_) | Self::Trim(_) => None,
         };
         answer.map(|answer| match answer {
-            Answer::Stored(entry) => Answer::Stored(AckEntry { durability: Durability::Written, ..entry }),
+            Answer::Stored(entry, exceptions) => {
+                Answer::Stored(AckEntry { durability: Durability::Written, ..entry }, exceptions)
+            }
             refused @ Answer::Refused(_) => refused,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_protocol::frame::take_frame;
+    use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
+    use weir_protocol::message::RecordFate;
+    use weir_protocol::units::{Epoch, PartitionId, Sequence, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn many_exceptions_are_told_in_frames_of_bounded_length() {
+        let entry = AckEntry {
+            partition: PartitionId::ZERO,
+            sequence: Sequence::ZERO,
+            base_offset: Offset::ZERO,
+            append_time: Timestamp::ZERO,
+            partition_epoch: Epoch::ZERO,
+            durability: Durability::Durable,
+            duplicate: false,
+        };
+        let records = 0..u32::try_from(PUBLISH_EXCEPTIONS_MAX + 1).unwrap();
+        let exceptions: Vec<RecordException> =
+            records.map(|record| RecordException { record, fate: RecordFate::Expired }).collect();
+        let told: Vec<usize> = exception_frames(&entry, &exceptions)
+            .map(|mut bytes| {
+                let frame = take_frame(&mut bytes, CONTROL_FRAME_BYTES_MAX).unwrap().unwrap();
+                PublishExceptions::from_frame(&frame).unwrap().exceptions.len()
+            })
+            .collect();
+        assert_eq!(told, [PUBLISH_EXCEPTIONS_MAX, 1]);
     }
 }

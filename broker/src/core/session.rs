@@ -388,7 +388,8 @@ fn request(frame: &RawFrame) -> Result<Request, Bad> {
         | FrameKind::Deliver
         | FrameKind::Gap
         | FrameKind::UnsubscribePartition
-        | FrameKind::PartitionEnded => {
+        | FrameKind::PartitionEnded
+        | FrameKind::PublishExceptions => {
             return Err(rule(ErrorCode::Protocol, &format!("a {:?} frame is no request", frame.kind)));
         }
     })

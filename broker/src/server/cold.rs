@@ -1,4 +1,4 @@
-//! Threads that read flushed data, so that a backlog reader never holds up the tail.
+//! Threads that read flushed data and keys, so that a backlog reader never holds up the tail.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -7,10 +7,12 @@ use weir_protocol::units::PartitionKey;
 use weir_storage::disk::Disk;
 use weir_storage::store::{ReadError, Reader};
 
+use crate::core::dedup::KeyProbe;
 use crate::core::event::ColdWant;
 use crate::core::{ColdAnswer, ColdRead, ColdResult};
-use crate::queue::{Drained, Receiver, Sender, mailbox};
+use crate::queue::{Drained, Receiver, Rejected, Sender, mailbox};
 use crate::server::failure::Failures;
+use crate::server::keys::look_up;
 use crate::server::metrics::Metrics;
 use crate::server::node::Completion;
 use crate::server::{Fatal, push, spawn};
@@ -24,9 +26,25 @@ const READS_WAITING_MAX: usize = 4096;
 /// The way to the threads.
 #[derive(Debug)]
 pub(crate) struct ColdReaders {
-    inboxes: Vec<Sender<ColdRead>>,
-    /// Reads no thread had room for.
-    backlog: Vec<ColdRead>,
+    inboxes: Vec<Sender<Job>>,
+    /// What no thread had room for.
+    backlog: Vec<Job>,
+}
+
+/// What a thread is to read.
+#[derive(Debug)]
+enum Job {
+    Batches(ColdRead),
+    Keys(KeyProbe),
+}
+
+impl Job {
+    const fn partition(&self) -> PartitionKey {
+        match self {
+            Self::Batches(read) => read.key,
+            Self::Keys(probe) => probe.partition,
+        }
+    }
 }
 
 impl ColdReaders {
@@ -54,14 +72,21 @@ impl ColdReaders {
         Ok((Self { inboxes, backlog: Vec::new() }, threads))
     }
 
-    /// Hands reads to the threads; those of one partition always to the same.
-    pub(crate) fn submit(&mut self, reads: &mut Vec<ColdRead>) {
-        self.backlog.append(reads);
+    /// Hands reads to the threads; those of one partition always to the same. Keys come first: producers wait for them.
+    pub(crate) fn submit(&mut self, probes: &mut Vec<KeyProbe>, reads: &mut Vec<ColdRead>) {
+        self.backlog.extend(probes.drain(..).map(Job::Keys));
+        self.backlog.extend(reads.drain(..).map(Job::Batches));
         let inboxes = &self.inboxes;
-        self.backlog.retain(|read| {
-            let inbox = inboxes.get(slot(read.key, inboxes.len()));
-            inbox.is_some_and(|inbox| inbox.try_push(*read).is_err())
-        });
+        self.backlog = std::mem::take(&mut self.backlog)
+            .into_iter()
+            .filter_map(|job| {
+                let inbox = inboxes.get(slot(job.partition(), inboxes.len()))?;
+                match inbox.try_push(job) {
+                    Ok(()) => None,
+                    Err(Rejected::Full(job) | Rejected::Closed(job)) => Some(job),
+                }
+            })
+            .collect();
     }
 }
 
@@ -71,13 +96,21 @@ fn slot(key: PartitionKey, slots: usize) -> usize {
 
 fn run<D: Disk>(
     reader: &Reader<D>,
-    mut inbox: Receiver<ColdRead>,
+    mut inbox: Receiver<Job>,
     mut node: Sender<Completion>,
     metrics: &Metrics,
 ) {
-    let mut reads = Vec::new();
-    while inbox.drain_wait(&mut reads, None) == Some(Drained::Items) {
-        for read in reads.drain(..) {
+    let mut jobs = Vec::new();
+    while inbox.drain_wait(&mut jobs, None) == Some(Drained::Items) {
+        for job in jobs.drain(..) {
+            let read = match job {
+                Job::Batches(read) => read,
+                Job::Keys(probe) => {
+                    metrics.key_probes.add(probe.digests.len() as u64);
+                    push(&mut node, Completion::Keys(look_up(reader, probe)));
+                    continue;
+                }
+            };
             let result = perform(reader, &read);
             metrics.cold_reads.increment();
             if let ColdResult::Batches { bytes, .. } = &result {
@@ -105,7 +138,7 @@ fn perform<D: Disk>(reader: &Reader<D>, read: &ColdRead) -> ColdResult {
             tracing::error!(partition = %read.key, %from, %to, "stored records are damaged");
             ColdResult::Corrupt { from, to }
         }
-        error @ (ReadError::Disk(_) | _) => {
+        error @ (ReadError::KeysLost { .. } | ReadError::Disk(_) | _) => {
             tracing::error!(partition = %read.key, %error, "stored records cannot be read");
             ColdResult::Failed
         }

@@ -12,7 +12,7 @@ use weir_storage::disk::Disk;
 use weir_storage::frame::Frame;
 use weir_storage::store::{FlushError, Flusher, Reader, SNAPSHOTS_DIRECTORY, SnapshotError};
 
-use crate::core::event::{FlushedPartition, SnapshotMade};
+use crate::core::event::{Flushed, FlushedPartition, SnapshotMade};
 use crate::core::ingest::BATCH_STATE_BYTES;
 use crate::queue::{Drained, Receiver, Sender};
 use crate::server::clock::wall_now;
@@ -83,6 +83,10 @@ struct Turn {
     not_before: Option<Instant>,
     /// When maintenance is due.
     maintain_at: Instant,
+    /// Until when the flusher was told that time has passed.
+    seen: Instant,
+    /// So many of the idempotency keys since the start are in segments.
+    keys: u64,
 }
 
 impl<D: Disk> FlusherThread<D> {
@@ -104,9 +108,14 @@ impl<D: Disk> FlusherThread<D> {
             forced: false,
             not_before: None,
             maintain_at: now,
+            seen: now,
+            keys: 0,
         };
         loop {
             let drained = self.inbox.drain_wait(&mut items, Some(self.pause(&turn)));
+            let now = Instant::now();
+            self.flusher.elapse(now.saturating_duration_since(turn.seen));
+            turn.seen = now;
             for item in items.drain(..) {
                 match item {
                     ToFlusher::Durable { frames, end } => {
@@ -163,7 +172,8 @@ impl<D: Disk> FlusherThread<D> {
                 let starts = flushed.log_starts.iter().map(|(key, _)| *key);
                 self.metrics.flushes.increment();
                 self.metrics.flushed_bytes.add(flushed.bytes);
-                self.tell(ends.chain(starts).collect());
+                turn.keys = flushed.keys;
+                self.tell(ends.chain(starts).collect(), turn);
                 Ok(())
             }
             Err(error) => self.failed(&error, turn),
@@ -217,7 +227,7 @@ impl<D: Disk> FlusherThread<D> {
                 }
                 push(&mut self.journal, ToJournal::Release(maintained.release));
                 let keys = maintained.log_starts.iter().map(|(key, _)| *key).collect();
-                self.tell(keys);
+                self.tell(keys, turn);
             }
             Err(error) => {
                 tracing::warn!(%error, "segments cannot be maintained; trying again");
@@ -227,7 +237,7 @@ impl<D: Disk> FlusherThread<D> {
         Ok(())
     }
 
-    fn tell(&mut self, mut keys: Vec<PartitionKey>) {
+    fn tell(&mut self, mut keys: Vec<PartitionKey>, turn: &Turn) {
         keys.sort_unstable();
         keys.dedup();
         if keys.is_empty() {
@@ -239,7 +249,8 @@ impl<D: Disk> FlusherThread<D> {
             log_start: self.reader.log_start(key),
             bytes: self.reader.partition_bytes(key),
         });
-        push(&mut self.node, Completion::Flushed(partitions.collect()));
+        let flushed = Flushed { partitions: partitions.collect(), keys: turn.keys };
+        push(&mut self.node, Completion::Flushed(flushed));
     }
 }
 

@@ -280,6 +280,20 @@ metrics! {
     scrub_damaged_ranges: Counter = Counter::default(), "weir_scrub_damaged_ranges_total";
     /// When all segments had last been verified, in seconds since 1970; 0 for not since the start.
     scrub_pass_ended: Gauge = Gauge::default(), "weir_scrub_last_pass_timestamp_seconds";
+    /// Idempotency keys that were looked for on the disk.
+    key_probes: Counter = Counter::default(), "weir_key_probes_total";
+    /// Keyed records that were new.
+    keyed_stored: Counter = Counter::default(), "weir_keyed_records_stored_total";
+    /// Keyed records that had been stored before.
+    keyed_duplicates: Counter = Counter::default(), "weir_keyed_records_duplicate_total";
+    /// Keyed records whose key belonged to another one.
+    keyed_conflicts: Counter = Counter::default(), "weir_keyed_records_conflict_total";
+    /// Keyed records whose key was too old.
+    keyed_expired: Counter = Counter::default(), "weir_keyed_records_expired_total";
+    /// Keyed records that were refused for want of room for keys.
+    keyed_full: Counter = Counter::default(), "weir_keyed_records_full_total";
+    /// Idempotency keys in memory, of batches that are in no segment yet.
+    keys_recent: Gauge = Gauge::default(), "weir_keys_recent";
     /// Bytes delivered to subscriptions.
     bytes_delivered: Counter = Counter::default(), "weir_delivered_bytes_total";
     /// Lanes of subscriptions open now.
@@ -338,6 +352,12 @@ impl Metrics {
         self.records_appended.follow(figures.appended_records);
         self.bytes_appended.follow(figures.appended_bytes);
         self.batches_duplicate.follow(figures.duplicate_batches);
+        self.keyed_stored.follow(figures.keyed.stored);
+        self.keyed_duplicates.follow(figures.keyed.duplicates);
+        self.keyed_conflicts.follow(figures.keyed.conflicts);
+        self.keyed_expired.follow(figures.keyed.expired);
+        self.keyed_full.follow(figures.keyed.full);
+        self.keys_recent.set(figures.recent_keys);
     }
 }
 

@@ -16,6 +16,7 @@ mod failure;
 mod flusher;
 pub mod http;
 mod journal;
+pub(crate) mod keys;
 pub mod limits;
 pub mod metrics;
 mod network;

@@ -8,7 +8,8 @@ use std::task::Poll;
 use tokio::sync::{oneshot, watch};
 use weir_protocol::ErrorCode;
 
-use crate::core::event::{FlushedPartition, SnapshotMade};
+use crate::core::dedup::KeyAnswer;
+use crate::core::event::{Flushed, SnapshotMade};
 use crate::core::{Actions, ColdAnswer, ConnectionId, Event, Node, Outgoing, Ticket};
 use crate::queue::{Drained, Receiver, Rejected, Sender};
 use crate::server::clock::Clock;
@@ -25,8 +26,10 @@ pub(crate) enum Completion {
     Durable(Ticket),
     /// A read of flushed data has ended.
     Cold(ColdAnswer),
-    /// What is in segments of these partitions has changed.
-    Flushed(Vec<FlushedPartition>),
+    /// The keys that were asked for are known.
+    Keys(KeyAnswer),
+    /// What is in segments has changed.
+    Flushed(Flushed),
     /// Storage has run out of space, or has space again.
     StorageFull(bool),
     /// A snapshot was made, or could not be.
@@ -149,7 +152,8 @@ impl NodeTask {
             Completion::Written(through) => Event::Written(through),
             Completion::Durable(through) => Event::Durable(through),
             Completion::Cold(answer) => Event::ColdAnswer(answer),
-            Completion::Flushed(partitions) => Event::Flushed(partitions),
+            Completion::Keys(answer) => Event::Keys(answer),
+            Completion::Flushed(flushed) => Event::Flushed(flushed),
             Completion::StorageFull(full) => Event::StorageFull(full),
             Completion::Snapshot(made) => Event::SnapshotEnded(made),
         }
@@ -166,7 +170,7 @@ impl NodeTask {
                 shell.journal.clear();
             }
         }
-        self.cold.submit(&mut actions.cold_reads);
+        self.cold.submit(&mut actions.key_probes, &mut actions.cold_reads);
         for code in actions.rejections.drain(..) {
             self.metrics.appends_rejected.increment(code);
         }

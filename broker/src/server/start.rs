@@ -18,12 +18,14 @@ use weir_protocol::limits::{
     UNACKED_BATCHES_MAX,
 };
 use weir_protocol::message::ServerLimits;
+use weir_storage::dedup::Recent;
 use weir_storage::disk::os::OsDisk;
 use weir_storage::journal::JournalOptions;
 use weir_storage::limits::JOURNAL_FILES_LIMIT;
 use weir_storage::store::{OpenError, OpenOptions, Opened, SNAPSHOTS_DIRECTORY};
 
 use crate::core::Node;
+use crate::core::dedup::Dedup;
 use crate::core::ledger::Pool;
 use crate::core::quota::Quotas;
 use crate::core::session::Identity;
@@ -38,6 +40,7 @@ use crate::server::endpoint::{BindError, Carrier};
 use crate::server::failure::Failures;
 use crate::server::flusher::FlusherThread;
 use crate::server::journal::JournalThread;
+use crate::server::keys::FlushedKeys;
 use crate::server::metrics::Metrics;
 use crate::server::network::{Network, Sockets};
 use crate::server::node::{NodeTask, ToNode};
@@ -251,7 +254,11 @@ fn prepare(
 ) -> Result<Prepared, StartError> {
     let sockets = Sockets::bind(options, carrier)?;
     let began = std::time::Instant::now();
-    let open = OpenOptions { journal: journal_options(options), ..OpenOptions::default() };
+    let open = OpenOptions {
+        journal: journal_options(options),
+        keys: options.key_options(),
+        ..OpenOptions::default()
+    };
     let opened = open_data(&options.data_directory, open)?;
     // The certificate comes second: a directory that is not the broker's is left as it was.
     let tls = TlsIdentity::load(
@@ -353,6 +360,11 @@ fn start_storage(
         options.node_limits(),
         &opened.state,
         |key| opened.reader.partition_bytes(key),
+        Dedup::new(
+            opened.key_seed,
+            Recent::new(options.recent_key_bytes()),
+            Box::new(FlushedKeys(opened.reader.clone())),
+        ),
         (opened.incarnation, seed()),
     );
     let (cold, cold_threads) = ColdReaders::start(&opened.reader, &to_completions, (&metrics, failures))?;

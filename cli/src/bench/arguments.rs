@@ -1,5 +1,6 @@
 //! The options of `weir bench`.
 
+use super::ids::{Ids, ids};
 use crate::connect::TransportChoice;
 use crate::send::{CompressionChoice, DurabilityChoice};
 use crate::value::{Rate, rate, size};
@@ -52,6 +53,9 @@ pub(crate) struct Load {
     /// Different keys; without, records have no key
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keys: Option<u64>,
+    /// Idempotency keys: unique, or dup=50% to send so many records again, which checks every answer
+    #[arg(long, value_name = "unique|dup=P%", value_parser = ids, conflicts_with = "rate")]
+    pub(crate) ids: Option<Ids>,
     /// What a receipt promises
     #[arg(long, value_enum, default_value = "durable")]
     pub(crate) durability: DurabilityChoice,

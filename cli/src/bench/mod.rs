@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod e2e;
+mod ids;
 mod latency;
 mod payload;
 mod produce;

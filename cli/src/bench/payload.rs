@@ -62,6 +62,11 @@ impl Pattern {
         Self { run, filler: filler.collect(), keys }
     }
 
+    /// What tells the run from others.
+    pub(crate) const fn run(&self) -> u64 {
+        self.run
+    }
+
     /// Bytes of a key and a value.
     fn record_bytes(&self) -> usize {
         let key = if self.keys.is_some() { KEY_BYTES } else { 0 };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use weir_client::{Client, Message, Producer, SendError};
 
 use super::arguments::Load;
+use super::ids::{self, Ids, Repeats};
 use super::latency::{Latencies, Sampler};
 use super::payload::{Cutter, Pattern};
 use crate::code::Code;
@@ -123,6 +124,10 @@ struct Loop<'a> {
     records: u64,
     stride: u64,
     pace: Option<Pace>,
+    number: u32,
+    /// New records so far.
+    made: u64,
+    repeats: Option<Repeats>,
 }
 
 /// When the records of one producer are due.
@@ -150,6 +155,12 @@ impl<'a> Loop<'a> {
             records: run.load.share(number),
             stride: (run.load.records / SAMPLES).clamp(1, STRIDE_MAX),
             pace: run.load.rate.map(|rate| Pace { rate, producers, number: number.into() }),
+            number,
+            made: 0,
+            repeats: match run.load.ids {
+                Some(Ids::Repeated(percent)) => Some(Repeats::new(percent)),
+                Some(Ids::Unique) | None => None,
+            },
         }
     }
 
@@ -164,6 +175,18 @@ impl<'a> Loop<'a> {
             }
             let due = self.pace.as_ref().map(|pace| first_send + pace.due(record));
             due.into_iter().for_each(sleep_until);
+            if let Some(repeats) = &mut self.repeats {
+                let count = (self.records - record).min(TOGETHER);
+                let new: Vec<Message> = (0..count)
+                    .map(|_| message(self.run, &mut self.cutter, (self.number, &mut self.made)))
+                    .collect();
+                let (again, choices) = repeats.choose(&new);
+                let all = new.iter().cloned().chain(again).collect();
+                let deliveries = self.producer.enqueue_all(all).await;
+                repeats.expect(deliveries, new, choices).await?;
+                record += count;
+                continue;
+            }
             let sent = match due {
                 _ if one_at_a_time => self.one(due).await,
                 Some(due) => self.next(record, due).await,
@@ -172,6 +195,10 @@ impl<'a> Loop<'a> {
             record += sent.map_err(failed)?;
         }
         self.producer.flush().await.map_err(failed)?;
+        if let Some(repeats) = &mut self.repeats {
+            let count = repeats.finish().await?;
+            crate::chatter(&format!("weir: {count} repetitions, each answered with its original"));
+        }
         let last_receipt = Instant::now();
         let latencies = self.sampler.finish().await.map_err(failed)?;
         Ok(Produced { first_send, last_receipt, latencies })
@@ -212,12 +239,19 @@ impl<'a> Loop<'a> {
     }
 
     fn message(&mut self) -> Message {
-        let sent_ns = if self.run.timed { nanos(self.run.base.elapsed()) } else { 0 };
-        let (key, value) = self.cutter.cut(sent_ns);
-        let mut message = Message::new(value);
-        message.key = key;
-        message
+        message(self.run, &mut self.cutter, (self.number, &mut self.made))
     }
+}
+
+/// The next record of the producer with this number, which has made so many.
+fn message(run: &Run, cutter: &mut Cutter<'_>, (producer, made): (u32, &mut u64)) -> Message {
+    let sent_ns = if run.timed { nanos(run.base.elapsed()) } else { 0 };
+    let (key, value) = cutter.cut(sent_ns);
+    let mut message = Message::new(value);
+    message.key = key;
+    message.idempotency_key = run.load.ids.map(|_| ids::key(run.pattern.run(), producer, *made));
+    *made += 1;
+    message
 }
 
 /// A duration in nanoseconds.

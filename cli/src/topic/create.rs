@@ -39,6 +39,9 @@ impl CreateArguments {
         if let Some(bytes) = self.settings.batch_max {
             spec = spec.batch_bytes_max(bytes);
         }
+        if let Some(horizon) = self.settings.dedup {
+            spec = spec.dedup_horizon(horizon.0);
+        }
         if self.explicit_partitions { spec.explicit_partitions() } else { spec }
     }
 }

@@ -22,16 +22,19 @@ pub(crate) struct EditArguments {
 
 impl EditArguments {
     fn change(&self) -> Result<TopicChange, Failure> {
-        let Changeable { retention, retention_bytes, batch_max } = &self.settings;
+        let Changeable { retention, retention_bytes, batch_max, dedup } = &self.settings;
         let change = TopicChange {
             partitions: self.partitions,
             retention_age: retention.map(|keep| keep.0),
             retention_bytes: retention_bytes.map(|keep| keep.0),
             batch_bytes_max: *batch_max,
+            dedup_horizon: dedup.map(|keep| keep.0),
         };
         if change == TopicChange::default() {
             let failure = Failure::usage("nothing to change");
-            return Err(failure.help("give --partitions, --retention, --retention-bytes or --batch-max"));
+            return Err(
+                failure.help("give --partitions, --retention, --retention-bytes, --batch-max or --dedup")
+            );
         }
         Ok(change)
     }

@@ -20,6 +20,9 @@ pub(crate) struct Changeable {
     /// Longest batch the topic takes, which also limits its records [default: 1088KiB]
     #[arg(long, value_name = "SIZE", value_parser = batch_max)]
     pub(crate) batch_max: Option<u32>,
+    /// How long idempotency keys are remembered, such as 1h; none refuses records that have one [default: 10m]
+    #[arg(long, value_name = "TIME|none", value_parser = retention_age)]
+    pub(crate) dedup: Option<Keep<Duration>>,
 }
 
 /// Reads a size of a batch. What is beyond 32 bits is beyond every limit of the protocol.
@@ -36,12 +39,22 @@ pub(crate) fn json(settings: &TopicSettings) -> Map<String, Value> {
     object.insert("retention_bytes".to_owned(), json!(settings.retention_bytes));
     object.insert("batch_bytes_max".to_owned(), json!(settings.batch_bytes_max));
     object.insert("explicit_partitions".to_owned(), json!(settings.explicit_partitions));
+    object.insert("dedup_horizon_us".to_owned(), json!(horizon_us(settings)));
     object
 }
 
 /// How long records are kept, in microseconds.
 pub(crate) fn age_us(settings: &TopicSettings) -> Option<u64> {
-    settings.retention_age.map(|age| u64::try_from(age.as_micros()).unwrap_or(u64::MAX))
+    settings.retention_age.map(micros)
+}
+
+/// How long idempotency keys are remembered, in microseconds.
+pub(crate) fn horizon_us(settings: &TopicSettings) -> Option<u64> {
+    settings.dedup_horizon.map(micros)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A limit, or the word for none.

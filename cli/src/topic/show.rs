@@ -60,6 +60,7 @@ fn text(topic: &TopicDescription, output: &mut Output) -> Result<(), Failure> {
         ("retention-bytes", kept(chosen.retention_bytes.map(SizeText))),
         ("batch-max", SizeText(chosen.batch_bytes_max.into()).to_string()),
         ("explicit-partitions", chosen.explicit_partitions.to_string()),
+        ("dedup", kept(settings::horizon_us(chosen).map(DurationText))),
     ] {
         output.line(&format!("{name:<20} {value}"))?;
     }

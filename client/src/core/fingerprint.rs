@@ -2,9 +2,12 @@
 //!
 //! It is part of the written contract between clients: two XXH3 hashes of 64 bits, seeds 1 and 2, over each part
 //! preceded by its length in eight bytes, little endian; an absent part has the length 2^64 - 1. Headers are name, then
-//! value, in their order.
+//! value, in their order. Those that belong to a single try do not count: `traceparent`, `tracestate` and `baggage`.
 
 use xxhash_rust::xxh3::Xxh3;
+
+/// Headers of tracing: each try has its own.
+const UNCOUNTED: [&str; 3] = ["traceparent", "tracestate", "baggage"];
 
 /// The fingerprint of a record.
 pub fn fingerprint<'a>(
@@ -16,7 +19,7 @@ pub fn fingerprint<'a>(
         let mut hasher = Xxh3::with_seed(seed);
         part(&mut hasher, routing_key);
         part(&mut hasher, value);
-        for (name, value) in headers.clone() {
+        for (name, value) in headers.clone().filter(|(name, _)| !UNCOUNTED.contains(name)) {
             part(&mut hasher, Some(name.as_bytes()));
             part(&mut hasher, value);
         }
@@ -49,6 +52,9 @@ mod tests {
             fingerprint(Some(b"k"), Some(b"v"), [("a", None)].into_iter()),
             fingerprint(Some(b"k"), Some(b"v"), [("a", Some(&b""[..]))].into_iter()),
         ];
+        let traced =
+            fingerprint(Some(b"k"), Some(b"v"), [("traceparent", Some(&b"00-af31"[..]))].into_iter());
+        assert_eq!(base, traced, "another try has another trace");
         for (index, other) in others.iter().enumerate() {
             assert_ne!(base, *other, "variant {index}");
             assert!(!others[..index].contains(other), "variant {index} equals an earlier one");

@@ -15,8 +15,9 @@ use weir_protocol::units::Durability;
 use crate::core::producer::{BatchNumber, Completion, Failed, LaneId, Outcome, Producer, Why};
 use crate::core::time::Mono;
 use crate::core::window::Ticket;
-use crate::delivery::{BatchCell, OnFailure, messages_of};
+use crate::delivery::{BatchCell, OnFailure, messages_of, receipt};
 use crate::error::{Class, ClientCode, Error};
+use crate::exceptions::{Exceptions, explain as explain_fate, is_failed};
 use crate::failure::{SendError, SendFailure};
 use crate::message::Message;
 use crate::net::lane::LANES_MAX;
@@ -138,7 +139,15 @@ impl ProducerShared {
             for done in &completions {
                 let records = u64::from(done.records);
                 match &done.outcome {
-                    Outcome::Stored(..) => state.delivered += records,
+                    Outcome::Stored(entry, exceptions, _) => {
+                        let mut failed = exceptions.iter().filter(|exception| is_failed(exception));
+                        let count = failed.clone().count() as u64;
+                        state.failed += count;
+                        state.delivered += records - count;
+                        if let Some(last) = failed.next_back() {
+                            state.last_failure = explain_fate(&self.topic, &last.fate, &receipt(entry));
+                        }
+                    }
                     Outcome::Failed(failed) => {
                         state.failed += records;
                         state.last_failure = Some(explain(&self.topic, failed));
@@ -172,8 +181,10 @@ impl ProducerShared {
     fn resolve(&self, completions: Vec<Completion<Arc<BatchCell>>>, collects: bool) {
         for done in completions {
             match done.outcome {
-                Outcome::Stored(entry, batch) => {
-                    done.ticket.stored(&entry);
+                Outcome::Stored(entry, exceptions, batch) => {
+                    let exceptions = Exceptions::new(&self.topic, exceptions, &batch);
+                    let orphans = done.ticket.stored(&entry, exceptions);
+                    orphans.into_iter().for_each(|orphan| (self.on_failure)(orphan));
                     let bytes = batch.bytes().clone();
                     drop(batch);
                     if bytes.len() >= POOLED_BYTES_MIN {

@@ -182,7 +182,7 @@ pub(super) fn check(message: &Message, record_bytes_max: usize) -> Result<(Routi
         if !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) {
             let text =
                 format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes, not {}", key.len());
-            return Err(Refused::Failed(Error::invalid(text), SendFailure::Other));
+            return Err(Refused::Failed(Error::broker(ErrorCode::KeyInvalid, text), SendFailure::Other));
         }
         let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         row.idempotency_key = Some(key);

@@ -45,6 +45,11 @@ impl Voids {
         if any { Self(Some(Bytes::from(bitmap))) } else { Self::NONE }
     }
 
+    /// From the bits of [`Voids::bytes`].
+    pub fn from_bytes(bitmap: &[u8]) -> Self {
+        if bitmap.is_empty() { Self::NONE } else { Self(Some(Bytes::copy_from_slice(bitmap))) }
+    }
+
     /// Whether the record with this number in the batch is void.
     pub fn contains(&self, index: u32) -> bool {
         let byte = self.0.as_ref().and_then(|bitmap| bitmap.get(index as usize / 8));
@@ -56,7 +61,8 @@ impl Voids {
         self.0.is_none()
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// One bit for each record, lowest first; nothing if no record is void.
+    pub fn bytes(&self) -> &[u8] {
         self.0.as_deref().unwrap_or(&[])
     }
 }
@@ -154,7 +160,7 @@ impl BrokerSection {
             return error(8, Problem::TooLarge { what: "base offset", value: base_offset, max: NUMBER_MAX });
         }
         let base_offset = Offset::new(base_offset);
-        let voids = if voids.is_empty() { Voids::NONE } else { Voids(Some(Bytes::copy_from_slice(voids))) };
+        let voids = Voids::from_bytes(voids);
         let section = Self { base_offset, append_time, partition_epoch, voids };
         Ok((section, total as usize))
     }

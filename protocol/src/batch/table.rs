@@ -93,6 +93,11 @@ impl<'a> RecordTable<'a> {
         !self.key_lengths.is_empty()
     }
 
+    /// The fingerprint of a record; zero where there is none.
+    pub fn fingerprint(&self, record: u32) -> [u8; 16] {
+        self.fingerprints.as_chunks().0.get(record as usize).copied().unwrap_or_default()
+    }
+
     /// The rows, one for each record, in order. Without any column all rows are empty.
     pub fn rows(self) -> impl Iterator<Item = TableRow<'a>> {
         let mut keys = Reader::new(self.keys);

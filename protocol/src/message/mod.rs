@@ -6,6 +6,7 @@ use crate::error::DecodeError;
 use crate::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, put_header};
 use crate::read::Reader;
 
+mod exceptions;
 mod explain;
 mod failure;
 mod hello;
@@ -17,6 +18,7 @@ mod tests;
 mod topic;
 mod trim;
 
+pub use exceptions::{OriginalRecord, PublishExceptions, RecordException, RecordFate};
 pub use explain::{Explain, Explanation, Wait, WaitId, WaitsFor};
 pub use failure::{Failure, GoAway};
 pub use hello::{Hello, PROTOCOL_VERSION, ServerLimits, Welcome};

@@ -10,7 +10,9 @@ use crate::batch::{
 use crate::code::ErrorCode;
 use crate::error::Problem;
 use crate::frame::{FRAME_HEADER_BYTES, take_frame};
-use crate::limits::{FRAME_BYTES_MAX, NUMBER_MAX, TEXT_BYTES_MAX};
+use crate::limits::{
+    BATCH_RECORDS_MAX, DEDUP_HORIZON_US_DEFAULT, FRAME_BYTES_MAX, NUMBER_MAX, TEXT_BYTES_MAX,
+};
 use crate::units::{
     Durability, Epoch, Incarnation, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp,
     TopicId,
@@ -93,17 +95,16 @@ fn trim_before() -> impl Strategy<Value = TrimBefore> {
 }
 
 fn settings() -> impl Strategy<Value = TopicSettings> {
-    let fields =
-        (any::<u32>(), option::of(any::<u64>()), option::of(any::<u64>()), any::<u32>(), any::<bool>());
-    fields.prop_map(
-        |(partitions, retention_age_us, retention_bytes, batch_bytes_max, explicit_partitions)| {
-            TopicSettings {
-                partitions,
-                retention_age_us,
-                retention_bytes,
-                batch_bytes_max,
-                explicit_partitions,
-            }
+    let limit = || option::of(any::<u64>());
+    let horizon = prop_oneof![limit(), Just(Some(DEDUP_HORIZON_US_DEFAULT))];
+    (any::<u32>(), limit(), limit(), any::<u32>(), any::<bool>(), horizon).prop_map(
+        |(partitions, age, bytes, batch_bytes_max, explicit_partitions, dedup_horizon_us)| TopicSettings {
+            partitions,
+            retention_age_us: age,
+            retention_bytes: bytes,
+            batch_bytes_max,
+            explicit_partitions,
+            dedup_horizon_us,
         },
     )
 }
@@ -138,6 +139,24 @@ fn ack_entry() -> impl Strategy<Value = AckEntry> {
             duplicate,
         },
     )
+}
+
+fn exception() -> impl Strategy<Value = RecordException> {
+    let original = || {
+        (partition(), offset(), timestamp()).prop_map(|(partition, offset, append_time)| OriginalRecord {
+            partition,
+            offset,
+            append_time,
+        })
+    };
+    let fate = prop_oneof![
+        original().prop_map(RecordFate::Duplicate),
+        original().prop_map(RecordFate::Conflict),
+        Just(RecordFate::Expired),
+        Just(RecordFate::Full),
+        Just(RecordFate::Off),
+    ];
+    (0..BATCH_RECORDS_MAX, fate).prop_map(|(record, fate)| RecordException { record, fate })
 }
 
 fn batch(value: &[u8]) -> ProducerBatch {
@@ -255,6 +274,13 @@ proptest! {
     }
 
     #[test]
+    fn exceptions_round_trip(
+        partition in partition(), sequence in sequence(), exceptions in vec(exception(), 0..20),
+    ) {
+        round_trip(&PublishExceptions { partition, sequence, exceptions });
+    }
+
+    #[test]
     fn lane_answers_round_trip(
         partition in partition(), sequence in sequence(), code in code(), retry_after_ms in any::<u32>(),
         detail in text(1024), limit_bytes in any::<u64>(), generation in any::<u32>(), log_start in offset(),
@@ -343,6 +369,7 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::PartitionEnded => decode::<PartitionEnded>(frame),
         FrameKind::Explain => decode::<Explain>(frame),
         FrameKind::Explanation => decode::<Explanation>(frame),
+        FrameKind::PublishExceptions => decode::<PublishExceptions>(frame),
     }
 }
 
@@ -409,6 +436,7 @@ fn settings_of_a_later_version_are_read_as_far_as_they_are_known() {
         retention_bytes: None,
         batch_bytes_max: 1000,
         explicit_partitions: true,
+        dedup_horizon_us: Some(7),
     };
     let mut bytes = Vec::new();
     settings.encode(&mut bytes);

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::error::DecodeError;
 use crate::frame::FrameKind;
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::{DEDUP_HORIZON_US_DEFAULT, NAME_BYTES_MAX};
 use crate::message::{Message, RequestId};
 use crate::read::Reader;
 use crate::units::{Epoch, Offset, PartitionId, Timestamp, TopicId};
@@ -23,32 +23,41 @@ pub struct TopicSettings {
     pub batch_bytes_max: u32,
     /// Clients choose the partition themselves; such topics cannot be split.
     pub explicit_partitions: bool,
+    /// Microseconds for which idempotency keys are remembered; `None` refuses records that have one.
+    pub dedup_horizon_us: Option<u64>,
 }
 
 const SETTING_AGE: u8 = 1;
 const SETTING_BYTES: u8 = 1 << 1;
 const SETTING_EXPLICIT: u8 = 1 << 2;
+const SETTING_DEDUP_OFF: u8 = 1 << 3;
 
 impl TopicSettings {
-    /// Bytes of the fields of this version.
+    /// Bytes of the fields that are always there.
     const FIELDS_BYTES: u16 = 4 + 1 + 8 + 8 + 4;
 
-    /// Bytes of the shortest settings: their length and the fields of this version.
+    /// Bytes of the shortest settings: their length and the fields that are always there.
     const BYTES_MIN: usize = 2 + Self::FIELDS_BYTES as usize;
 
-    /// Writes the settings, with their length in front so that later versions may add some.
+    /// Writes the settings, with their length in front so that later versions may add some. The horizon is left out where
+    /// it says nothing that a reader would not assume.
     pub fn encode(&self, out: &mut impl BufMut) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        out.put_u16_le(Self::FIELDS_BYTES);
+        let horizon = self.dedup_horizon_us.filter(|horizon| *horizon != DEDUP_HORIZON_US_DEFAULT);
+        out.put_u16_le(Self::FIELDS_BYTES + if horizon.is_some() { 8 } else { 0 });
         out.put_u32_le(self.partitions);
         out.put_u8(
             flag(self.retention_age_us.is_some(), SETTING_AGE)
                 | flag(self.retention_bytes.is_some(), SETTING_BYTES)
-                | flag(self.explicit_partitions, SETTING_EXPLICIT),
+                | flag(self.explicit_partitions, SETTING_EXPLICIT)
+                | flag(self.dedup_horizon_us.is_none(), SETTING_DEDUP_OFF),
         );
         out.put_u64_le(self.retention_age_us.unwrap_or(0));
         out.put_u64_le(self.retention_bytes.unwrap_or(0));
         out.put_u32_le(self.batch_bytes_max);
+        if let Some(horizon) = horizon {
+            out.put_u64_le(horizon);
+        }
     }
 
     /// Reads settings; what a later version added is skipped.
@@ -67,12 +76,15 @@ impl TopicSettings {
         let flags = fields.u8()?;
         let age = fields.u64()?;
         let bytes = fields.u64()?;
+        let batch_bytes_max = fields.u32()?;
+        let horizon = if fields.remaining() >= 8 { fields.u64()? } else { DEDUP_HORIZON_US_DEFAULT };
         Ok(Self {
             partitions,
             retention_age_us: (flags & SETTING_AGE != 0).then_some(age),
             retention_bytes: (flags & SETTING_BYTES != 0).then_some(bytes),
-            batch_bytes_max: fields.u32()?,
+            batch_bytes_max,
             explicit_partitions: flags & SETTING_EXPLICIT != 0,
+            dedup_horizon_us: (flags & SETTING_DEDUP_OFF == 0).then_some(horizon),
         })
     }
 }

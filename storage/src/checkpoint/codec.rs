@@ -9,8 +9,13 @@
 //!            count u32 , segments: id u64 , bytes u64 , directory hash u64
 //!            count u32 , parts: part u32 , reserved u32 , state file u64 , position u64 , bytes u64 , hash u64
 //!            count u32 , retired segments: id u64
-//!            count u32 , retired state files: number u64
+//!            count u32 , retired state files: number u64 ,
+//!            seed of keys (16) , running time u64 ,
+//!            count u32 , generations: number u64 , bytes u64 , entries u64 , directory hash u64 , class u32 , reserved u32 ,
+//!            expires u64
 //! ```
+//!
+//! The seed and what follows is there with the incompatible feature 1: who does not know it would forget keys.
 //!
 //! A part is the number of its virtual shard, or 65,535 for the topics. Flags: 1 clean shutdown, 2 the journal exists.
 
@@ -25,6 +30,8 @@ use weir_protocol::{DecodeError, Problem};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Manifest, Part, PartPlace, SegmentFacts};
+use crate::dedup::KeySeed;
+use crate::dedup::generation::GenerationFacts;
 use crate::disk::DiskError;
 use crate::journal::JournalId;
 use crate::limits::VIRTUAL_SHARDS;
@@ -78,11 +85,15 @@ impl Manifest {
         self.retired_segments.iter().for_each(|segment| body.put_u64_le(segment.get()));
         body.put_count(self.retired_states.len());
         self.retired_states.iter().for_each(|file| body.put_u64_le(*file));
+        if let Some(seed) = self.key_seed {
+            self.encode_keys(seed, &mut body);
+        }
         let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
         out.put_slice(&MAGIC);
         out.put_u32_le(VERSION);
         out.put_count(body.len());
-        for features in [0, 0, 0] {
+        let incompatible = if self.key_seed.is_some() { FEATURE_KEYS } else { 0 };
+        for features in [0, 0, incompatible] {
             out.put_u64_le(features);
         }
         out.put_u64_le(self.generation);
@@ -91,6 +102,21 @@ impl Manifest {
         assert!(out.len() == HEADER_BYTES, "the fields fill the header");
         out.extend_from_slice(&body);
         out
+    }
+
+    fn encode_keys(&self, seed: KeySeed, body: &mut Vec<u8>) {
+        body.put_slice(&seed.to_bytes());
+        body.put_u64_le(self.running_us);
+        body.put_count(self.generations.len());
+        for (generation, facts) in &self.generations {
+            body.put_u64_le(generation.get());
+            body.put_u64_le(facts.bytes);
+            body.put_u64_le(facts.entries);
+            body.put_u64_le(facts.directory_hash);
+            body.put_u32_le(facts.class);
+            body.put_u32_le(0);
+            body.put_u64_le(facts.expires_us);
+        }
     }
 
     /// Reads a slot; `None` if it holds no whole manifest.
@@ -106,10 +132,10 @@ impl Manifest {
             return Err(ManifestError::NewerFormat { path: path.to_owned(), version, features });
         }
         let body = rest.get(..header.body_bytes).filter(|body| xxh3_64(body) == header.body_hash);
-        Ok(body.and_then(|body| Self::decode_body(&mut Reader::new(body), header.generation).ok()))
+        Ok(body.and_then(|body| Self::decode_body(&mut Reader::new(body), &header).ok()))
     }
 
-    fn decode_body(reader: &mut Reader<'_>, generation: u64) -> Result<Self, DecodeError> {
+    fn decode_body(reader: &mut Reader<'_>, header: &Header) -> Result<Self, DecodeError> {
         let node = reader.bytes16()?;
         let journal = JournalId::from_bytes(reader.bytes16()?);
         let incarnation = Incarnation::new(reader.u64()?);
@@ -131,8 +157,15 @@ impl Manifest {
         }
         let retired_segments = decode_numbers(reader)?.into_iter().map(SegmentId::new).collect();
         let retired_states = decode_numbers(reader)?;
+        let has_keys = header.features & FEATURE_KEYS != 0;
+        let (key_seed, running_us, generations) = if has_keys {
+            let seed = KeySeed::from_bytes(reader.bytes16()?);
+            (Some(seed), reader.u64()?, decode_generations(reader)?)
+        } else {
+            (None, 0, BTreeMap::new())
+        };
         Ok(Self {
-            generation,
+            generation: header.generation,
             node,
             journal,
             incarnation,
@@ -142,11 +175,27 @@ impl Manifest {
             clean: flags & FLAG_CLEAN != 0,
             born: flags & FLAG_BORN != 0,
             segments,
+            generations,
+            key_seed,
+            running_us,
             parts,
             retired_segments,
             retired_states,
         })
     }
+}
+
+fn decode_generations(reader: &mut Reader<'_>) -> Result<BTreeMap<SegmentId, GenerationFacts>, DecodeError> {
+    let mut generations = BTreeMap::new();
+    for _ in 0..reader.count("generation count", GENERATION_BYTES)? {
+        let generation = SegmentId::new(reader.u64()?);
+        let (bytes, entries, directory_hash) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let class = reader.u32()?;
+        reader.u32()?;
+        let facts = GenerationFacts { bytes, entries, directory_hash, class, expires_us: reader.u64()? };
+        generations.insert(generation, facts);
+    }
+    Ok(generations)
 }
 
 fn decode_numbers(reader: &mut Reader<'_>) -> Result<BTreeSet<u64>, DecodeError> {
@@ -209,10 +258,13 @@ impl Header {
 pub(crate) const MAGIC: [u8; 8] = *b"WEIRMAN1";
 const VERSION: u32 = 1;
 /// Feature bits this version knows; a directory with others is not touched.
-const FEATURES_KNOWN: u64 = 0;
+const FEATURES_KNOWN: u64 = FEATURE_KEYS;
+/// The manifest names generations of keys.
+const FEATURE_KEYS: u64 = 1;
 pub(super) const HEADER_BYTES: usize = 64;
 const SEGMENT_BYTES: usize = 24;
 const PART_BYTES: usize = 40;
+const GENERATION_BYTES: usize = 48;
 const PART_TOPICS: u32 = 0xffff;
 const FLAG_CLEAN: u64 = 1;
 const FLAG_BORN: u64 = 2;

@@ -10,6 +10,7 @@ use super::state_file::{HEADER_BYTES as STATE_HEADER_BYTES, hash};
 use super::{
     MANIFEST_BYTES_MAX, Manifest, ManifestError, Part, PartPlace, Paths, read_slot, state_id_of_name,
 };
+use crate::dedup::generation::class_horizon_us;
 use crate::disk::{Context, Disk, File};
 use crate::dump::{DumpError, Item, Sink};
 use crate::state::{decode_partitions, decode_topics};
@@ -48,7 +49,8 @@ pub(crate) fn manifest<F: File>(file: &F, path: &Path, sink: &mut Sink<'_>) -> R
             .number("next_segment", manifest.next_segment.get())
             .number("next_state", manifest.next_state)
             .text("clean", manifest.clean)
-            .text("journal_made", manifest.born),
+            .text("journal_made", manifest.born)
+            .number("running_us", manifest.running_us),
     )?;
     // What the body lists has no place of its own that would mean anything to somebody.
     for (segment, facts) in &manifest.segments {
@@ -64,6 +66,12 @@ pub(crate) fn manifest<F: File>(file: &F, path: &Path, sink: &mut Sink<'_>) -> R
                 .number("position", place.position)
                 .number("part_bytes", place.bytes),
         )?;
+    }
+    for (generation, facts) in &manifest.generations {
+        let item = Item::new(1, "generation", 0..0).number("generation", generation.get());
+        let horizon_us = class_horizon_us(facts.class);
+        let item = item.number("file_bytes", facts.bytes).number("keys", facts.entries);
+        sink.put(item.number("horizon_us_max", horizon_us).number("expires_us", facts.expires_us))?;
     }
     for segment in &manifest.retired_segments {
         sink.put(Item::new(1, "retired segment", 0..0).number("segment", segment.get()))?;

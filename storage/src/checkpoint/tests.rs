@@ -2,6 +2,9 @@ use super::*;
 use crate::disk::SimDisk;
 use crate::disk::sim::{Fault, Operation};
 
+const GENERATION: GenerationFacts =
+    GenerationFacts { bytes: 5, entries: 6, directory_hash: 7, class: 8, expires_us: 9 };
+
 fn manifest() -> Manifest {
     let facts = SegmentFacts { bytes: 8192, directory_hash: 0x1122_3344_5566_7788 };
     let place = PartPlace { file: 5, position: 72, bytes: 100, hash: 0x99aa };
@@ -16,6 +19,9 @@ fn manifest() -> Manifest {
         clean: true,
         born: true,
         segments: [(SegmentId::new(7), facts)].into_iter().collect(),
+        generations: [(SegmentId::new(3), GENERATION)].into(),
+        key_seed: Some(KeySeed::from_bytes([9; 16])),
+        running_us: 77,
         parts: [(Part::Topics, place), (Part::Shard(VirtualShard::new(15)), place)].into_iter().collect(),
         retired_segments: [SegmentId::new(2)].into_iter().collect(),
         retired_states: [3, 4].into_iter().collect(),
@@ -39,8 +45,13 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn a_manifest_has_golden_bytes() {
-    let mut manifest = manifest();
-    manifest.generation = 42;
+    let mut manifest = Manifest {
+        generation: 42,
+        generations: BTreeMap::new(),
+        key_seed: None,
+        running_us: 0,
+        ..manifest()
+    };
     let bytes = manifest.encode();
     assert_eq!(
         hex(&bytes),
@@ -50,6 +61,20 @@ fn a_manifest_has_golden_bytes() {
          000000000020000000000000887766554433221102000000ffff00000000000005000000000000004800000000000000\
          6400000000000000aa990000000000000f00000000000000050000000000000048000000000000006400000000000000\
          aa990000000000000100000002000000000000000200000003000000000000000400000000000000"
+    );
+    assert_eq!(Manifest::decode(&bytes, Path::new("x")).unwrap().as_ref(), Some(&manifest));
+
+    // With keys there is more behind the end, and a feature that must be known.
+    let body_bytes = bytes.len() - 64;
+    manifest.key_seed = Some(KeySeed::from_bytes([9; 16]));
+    manifest.running_us = 77;
+    manifest.generations = [(SegmentId::new(3), GENERATION)].into();
+    let bytes = manifest.encode();
+    assert_eq!(hex(&bytes[32..40]), "0100000000000000");
+    assert_eq!(
+        hex(&bytes[64 + body_bytes..]),
+        "090909090909090909090909090909094d00000000000000010000000300000000000000050000000000000006000000\
+         00000000070000000000000008000000000000000900000000000000"
     );
     assert_eq!(Manifest::decode(&bytes, Path::new("x")).unwrap(), Some(manifest));
 }

@@ -3,12 +3,13 @@
 use weir_protocol::batch::{
     BatchBuilder, BatchIdentity, BrokerSection, Compression, RecordInput, StoredBatch, Voids,
 };
+use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::TopicSettings;
 use weir_protocol::units::{
     Epoch, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp, TopicId,
 };
 
-use super::{Frame, TopicDefinition};
+use super::{Frame, SkippedBatch, TopicDefinition};
 
 /// A partition of the one topic of the tests.
 pub(crate) fn partition(number: u32) -> PartitionKey {
@@ -44,6 +45,26 @@ pub(crate) fn append(number: u32, offset: u64, value: &[u8]) -> Frame {
     }
 }
 
+/// The same with its first record void.
+pub(crate) fn with_void(mut frame: Frame) -> Frame {
+    if let Frame::Append { batch, .. } = &mut frame {
+        batch.section.voids = Voids::of(batch.producer.header().record_count, [0]);
+    }
+    frame
+}
+
+/// A batch of one record of which nothing was stored.
+pub(crate) fn skipped(number: u32, sequence: u64) -> Frame {
+    Frame::Skipped(SkippedBatch {
+        partition: partition(number),
+        producer: ProducerId::new(5),
+        producer_epoch: Epoch::new(1),
+        sequence: Sequence::new(sequence),
+        acked_below: Sequence::new(sequence / 2),
+        record_count: 1,
+    })
+}
+
 /// The definition of the topic of the tests.
 pub(crate) fn topic(revision: u64) -> TopicDefinition {
     TopicDefinition {
@@ -57,6 +78,7 @@ pub(crate) fn topic(revision: u64) -> TopicDefinition {
             retention_bytes: None,
             batch_bytes_max: 1 << 20,
             explicit_partitions: true,
+            dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         },
     }
 }

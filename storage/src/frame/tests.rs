@@ -1,7 +1,7 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::samples::{append, partition, topic, trim};
+use super::samples::{append, partition, skipped, topic, trim};
 use super::*;
 
 fn encoded(frame: &Frame, sequence: u64) -> Bytes {
@@ -10,9 +10,15 @@ fn encoded(frame: &Frame, sequence: u64) -> Bytes {
     bytes.freeze()
 }
 
-fn all_kinds() -> [Frame; 4] {
+fn all_kinds() -> [Frame; 5] {
     let topic_id = TopicId::from_bytes([9; 16]);
-    [append(2, 77, b"value"), Frame::Topic(topic(3)), Frame::TopicDeleted(topic_id), trim(1, 12)]
+    [
+        append(2, 77, b"value"),
+        Frame::Topic(topic(3)),
+        Frame::TopicDeleted(topic_id),
+        trim(1, 12),
+        skipped(1, 5),
+    ]
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -63,8 +69,8 @@ fn any_flipped_bit_is_noticed() {
         for bit in 0..whole.len() * 8 {
             let mut damaged = BytesMut::from(&whole[..]);
             damaged[bit / 8] ^= 1 << (bit % 8);
-            // Bodies of control frames have no checksum of their own: the block's hash covers them.
-            let covered = bit / 8 < FRAME_HEADER_BYTES || !frame.is_control();
+            // Bodies without a batch have no checksum of their own: the block's hash covers them.
+            let covered = bit / 8 < FRAME_HEADER_BYTES || frame.payload().is_some();
             let read = Frame::decode(&mut damaged.freeze());
             assert!(!covered || read.is_err(), "bit {bit} of {frame:?}");
         }
@@ -94,7 +100,7 @@ fn a_length_beyond_the_limit_is_refused_before_it_is_used() {
 #[test]
 fn only_appends_are_data() {
     let control: Vec<bool> = all_kinds().iter().map(Frame::is_control).collect();
-    assert_eq!(control, [false, true, true, true]);
+    assert_eq!(control, [false, true, true, true, false]);
 }
 
 #[test]
@@ -137,6 +143,15 @@ fn the_bytes_of_a_topic_are_golden() {
     assert_eq!(hex(&encoded(&Frame::Topic(topic(3)), 0)), GOLDEN_TOPIC);
 }
 
+#[test]
+fn the_bytes_of_a_skipped_batch_are_golden() {
+    assert_eq!(hex(&encoded(&skipped(1, 5), 258)), GOLDEN_SKIPPED);
+}
+
+const GOLDEN_SKIPPED: &str = concat!(
+    "30000000050003000201000000000000020000000000000000000000ea3bdc8d",
+    "070707070707070707070707070707070100000001000000050000000000000005000000000000000100000000000000",
+);
 const GOLDEN_SHARDS: [u16; 8] = [15, 3, 2, 14, 12, 1, 0, 14];
 const GOLDEN_TRIM: &str = concat!(
     "2000000004000300020100000000000000000000000000000000000082119dfb",

@@ -211,5 +211,10 @@ fn item(bytes: Range<u64>, frame: &Frame) -> Item {
         Frame::Trim { partition, log_start } => {
             Item::new(2, "trim", bytes).text("partition", partition).number("log_start", log_start.get())
         }
+        Frame::Skipped(skipped) => Item::new(2, "skipped", bytes)
+            .text("partition", skipped.partition)
+            .number("producer", skipped.producer.get())
+            .number("sequence", skipped.sequence.get())
+            .number("records", skipped.record_count),
     }
 }

@@ -7,7 +7,8 @@
 //!              last append time i64 , producer count u32 , producers , given up
 //! producer   = id u64 , epoch u32 , result count u32 , next sequence u64 , last offset u64 , results
 //! result     = base offset u64 , append time i64 , record count u32
-//! given up   = nothing, or: count u32 , ranges: from u64 , to u64
+//! given up   = nothing, or: count u32 , ranges: from u64 , to u64 , voids
+//! voids      = nothing, or: count u32 , results with void records: producer id u64 , sequence u64 , length u16 , bitmap
 //! ```
 //!
 //! A partition's length covers what follows it, so that later versions may add fields at its end.
@@ -15,6 +16,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BufMut;
+use weir_protocol::batch::Voids;
 use weir_protocol::limits::UNACKED_BATCHES_MAX;
 use weir_protocol::read::Reader;
 use weir_protocol::units::{Epoch, PartitionId, PartitionKey, ProducerId, Timestamp, TopicId};
@@ -107,14 +109,59 @@ fn encode_partition(partition: PartitionKey, state: &PartitionState, out: &mut V
             out.put_u32_le(result.record_count);
         }
     }
+    let voids = voids_of(&state.producers);
     let given_up = state.given_up.ranges();
-    if !given_up.is_empty() {
+    if !given_up.is_empty() || !voids.is_empty() {
         out.put_count(given_up.len());
         for range in given_up {
             out.put_u64_le(range.start.get());
             out.put_u64_le(range.end.get());
         }
     }
+    if !voids.is_empty() {
+        out.put_count(voids.len());
+        for (id, sequence, voids) in voids {
+            out.put_u64_le(id.get());
+            out.put_u64_le(sequence);
+            out.put_u16_le(u16::try_from(voids.bytes().len()).expect("one bit a record fits two bytes"));
+            out.put_slice(voids.bytes());
+        }
+    }
+}
+
+/// The results with void records: their producer, and their sequence.
+fn voids_of(producers: &Producers) -> Vec<(ProducerId, u64, &Voids)> {
+    let mut found = Vec::new();
+    for (id, window) in &producers.windows {
+        let first = window.next.get() - window.results.len() as u64;
+        let results = (first..).zip(&window.results).filter(|(_, result)| !result.voids.is_empty());
+        found.extend(results.map(|(sequence, result)| (*id, sequence, &result.voids)));
+    }
+    found
+}
+
+fn decode_voids(fields: &mut Reader<'_>, producers: &mut Producers) -> Result<(), DecodeError> {
+    let most = PRODUCERS_PER_PARTITION_MAX * UNACKED_BATCHES_MAX;
+    for _ in 0..bounded_count(fields, "void count", 8 + 8 + 2, most)? {
+        let at = fields.position();
+        let id = ProducerId::new(fields.u64()?);
+        let sequence = fields.u64()?;
+        let length = usize::from(fields.u16()?);
+        let voids = Voids::from_bytes(fields.take(length)?);
+        let window = producers.windows.get_mut(&id);
+        let result = window.and_then(|window| {
+            let first = window.next.get() - window.results.len() as u64;
+            window.results.get_mut(usize::try_from(sequence.checked_sub(first)?).ok()?)
+        });
+        match result {
+            Some(result) if (result.record_count as usize).div_ceil(8) == length => result.voids = voids,
+            Some(_) | None => {
+                let problem = Problem::Invalid { what: "result with void records", value: sequence };
+                return Err(DecodeError::new(at, problem));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn decode_partition(fields: &mut Reader<'_>) -> Result<(PartitionKey, PartitionState), DecodeError> {
@@ -129,8 +176,11 @@ fn decode_partition(fields: &mut Reader<'_>) -> Result<(PartitionKey, PartitionS
         return Err(fields.error(problem));
     }
     let last_append_time = Timestamp::from_micros(fields.i64()?);
-    let producers = decode_producers(fields)?;
+    let mut producers = decode_producers(fields)?;
     let given_up = if fields.remaining() > 0 { decode_given_up(fields)? } else { GivenUp::default() };
+    if fields.remaining() > 0 {
+        decode_voids(fields, &mut producers)?;
+    }
     let state = PartitionState { epoch, log_start, end_offset, last_append_time, producers, given_up };
     Ok((partition, state))
 }
@@ -167,7 +217,7 @@ fn decode_producers(fields: &mut Reader<'_>) -> Result<Producers, DecodeError> {
 fn decode_result(fields: &mut Reader<'_>) -> Result<AppendResult, DecodeError> {
     let base_offset = fields.offset()?;
     let append_time = Timestamp::from_micros(fields.i64()?);
-    Ok(AppendResult { base_offset, record_count: fields.u32()?, append_time })
+    Ok(AppendResult { base_offset, record_count: fields.u32()?, append_time, voids: Voids::NONE })
 }
 
 /// A count that must fit the input and a limit of its own.

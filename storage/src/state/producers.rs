@@ -4,14 +4,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use weir_protocol::limits::UNACKED_BATCHES_MAX;
+use weir_protocol::batch::Voids;
+use weir_protocol::limits::{BATCH_RECORDS_MAX, UNACKED_BATCHES_MAX};
 use weir_protocol::units::{Epoch, Offset, ProducerId, Sequence, Timestamp};
 
 /// Producers a partition remembers. Bounds a partition's state near 2 MiB; the one that appended longest ago goes first.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 1024;
 
+/// Bytes for the void records of the results of one producer: as much as the longest batch may need. Beyond, its oldest
+/// results are forgotten.
+const VOID_BYTES_MAX: usize = (BATCH_RECORDS_MAX as usize).div_ceil(8);
+
 /// Where a batch was appended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AppendResult {
     /// Offset of its first record.
     pub base_offset: Offset,
@@ -19,10 +24,19 @@ pub struct AppendResult {
     pub record_count: u32,
     /// When it was appended.
     pub append_time: Timestamp,
+    /// Its records that do not count.
+    pub voids: Voids,
+}
+
+impl AppendResult {
+    /// The result of a batch of which nothing was stored, in a partition that ends at `end`.
+    pub fn skipped(end: Offset, append_time: Timestamp, record_count: u32) -> Self {
+        Self { base_offset: end, record_count, append_time, voids: Voids::of(record_count, 0..record_count) }
+    }
 }
 
 /// What to do with a batch of a producer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// It is the next one: append it.
     Next,
@@ -143,18 +157,26 @@ impl ProducerWindow {
         let back = usize::try_from(next.get() - sequence.get()).unwrap_or(usize::MAX);
         let index = self.results.len().checked_sub(back);
         let result = index.and_then(|index| self.results.get(index));
-        result.map_or(Verdict::Forgotten, |result| Verdict::Duplicate(*result))
+        result.map_or(Verdict::Forgotten, |result| Verdict::Duplicate(result.clone()))
     }
 
     fn record(&mut self, acked_below: Sequence, result: AppendResult) {
         self.next = self.next.next();
         self.last_offset = result.base_offset;
+        let has_voids = !result.voids.is_empty();
         self.results.push_back(result);
-        while self.results.len() > UNACKED_BATCHES_MAX || self.first() < acked_below {
+        while self.results.len() > UNACKED_BATCHES_MAX
+            || self.first() < acked_below
+            || has_voids && self.void_bytes() > VOID_BYTES_MAX
+        {
             if self.results.pop_front().is_none() {
                 break;
             }
         }
+    }
+
+    fn void_bytes(&self) -> usize {
+        self.results.iter().map(|result| result.voids.bytes().len()).sum()
     }
 
     /// The sequence of the oldest result that is known.

@@ -1,12 +1,18 @@
 use proptest::prelude::*;
-use weir_protocol::limits::UNACKED_BATCHES_MAX;
+use weir_protocol::batch::Voids;
+use weir_protocol::limits::{BATCH_RECORDS_MAX, UNACKED_BATCHES_MAX};
 use weir_protocol::units::ProducerId;
 
 use super::*;
 use crate::frame::samples;
 
 fn result(offset: u64) -> AppendResult {
-    AppendResult { base_offset: Offset::new(offset), record_count: 1, append_time: Timestamp::from_micros(7) }
+    AppendResult {
+        base_offset: Offset::new(offset),
+        record_count: 1,
+        append_time: Timestamp::from_micros(7),
+        voids: Voids::NONE,
+    }
 }
 
 fn record(producers: &mut Producers, id: u64, epoch: u32, sequence: u64, (acked_below, offset): (u64, u64)) {
@@ -171,6 +177,42 @@ fn what_was_given_up_stands_behind_the_producers() {
     assert_eq!(state.partitions[&key].end_offset, Offset::new(7), "no other record gets these offsets");
 }
 
+#[test]
+fn a_batch_sent_again_is_told_which_records_were_void_also_after_a_restart() {
+    let mut state = NodeState::default();
+    state.apply(&Frame::Topic(samples::topic(1)));
+    state.apply(&samples::with_void(samples::append(1, 0, b"x")));
+    state.apply(&samples::skipped(1, 1));
+    let mut bytes = Vec::new();
+    encode_partitions(state.partitions.iter().map(|(key, state)| (*key, state)), &mut bytes);
+    let partitions = decode_partitions(&bytes).unwrap();
+    assert_eq!(partitions, state.partitions);
+    let golden =
+        "00000000020000000500000000000000000000000000000001000105000000000000000100000000000000010001";
+    assert!(hex(&bytes).ends_with(golden), "{}", hex(&bytes));
+    let voids = |sequence| match check(&partitions[&samples::partition(1)].producers, 5, 1, sequence) {
+        Verdict::Duplicate(result) => result.voids,
+        other @ (Verdict::Next
+        | Verdict::Forgotten
+        | Verdict::Gap { .. }
+        | Verdict::Fenced { .. }
+        | Verdict::Unknown) => panic!("{other:?}"),
+    };
+    assert_eq!([0, 1].map(|sequence| voids(sequence).contains(0)), [true, true]);
+}
+
+#[test]
+fn void_records_take_a_bounded_memory() {
+    let mut producers = Producers::default();
+    let (id, epoch, count) = (ProducerId::new(1), Epoch::ZERO, BATCH_RECORDS_MAX);
+    for sequence in 0..2 {
+        let result = AppendResult::skipped(Offset::ZERO, Timestamp::ZERO, count);
+        producers.record(id, epoch, Sequence::new(sequence), Sequence::ZERO, result);
+    }
+    assert_eq!(check(&producers, 1, 0, 0), Verdict::Forgotten);
+    assert!(matches!(check(&producers, 1, 0, 1), Verdict::Duplicate(_)));
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -195,6 +237,11 @@ proptest! {
                     ends = [0; 4];
                 }
                 1..4 => frames.push(samples::trim(partition, *end / 2)),
+                4..6 => frames.push(samples::skipped(partition, *end)),
+                6..9 => {
+                    frames.push(samples::with_void(samples::append(partition, *end, b"value")));
+                    *end += 1;
+                }
                 _ => {
                     frames.push(samples::append(partition, *end, b"value"));
                     *end += 1;

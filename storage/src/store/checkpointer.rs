@@ -9,8 +9,10 @@ use std::sync::Arc;
 use weir_protocol::units::{Incarnation, JournalPosition, Offset, PartitionKey, SegmentId};
 
 use super::catalog::Extent;
+use super::keys::Generation;
 use super::shared::Shared;
 use crate::checkpoint::{Manifest, Part, Paths, SegmentFacts, Slots, state_name, write_parts};
+use crate::dedup::generation::{GenerationFacts, WrittenGeneration, generation_name};
 use crate::disk::{Context, Disk, DiskError};
 use crate::segment::{Run, SegmentIdentity, WrittenSegment, index_name, segment_name};
 
@@ -30,6 +32,8 @@ pub(super) struct Checkpointer<D: Disk> {
     next_state: u64,
     /// Bytes of batches of each segment, and how many of them count.
     usage: BTreeMap<SegmentId, Usage>,
+    /// Generations that were written, until a checkpoint names them.
+    generations: BTreeMap<SegmentId, Generation<D::File>>,
     /// Segments that are being written: to be removed if the node dies before they are named.
     unfinished: BTreeSet<SegmentId>,
     /// Files that were removed, while the directory was not synced since.
@@ -61,6 +65,12 @@ pub(super) struct Change {
     pub(super) added: Vec<WrittenSegment>,
     /// Segments that go, because others have taken their place.
     pub(super) replaced: BTreeSet<SegmentId>,
+    /// Generations that are added.
+    pub(super) added_keys: Vec<(SegmentId, GenerationFacts)>,
+    /// Generations that go, because another has taken their place.
+    pub(super) replaced_keys: BTreeSet<SegmentId>,
+    /// How long the node has been running, if that is told: what expires by then goes.
+    pub(super) running_us: Option<u64>,
     /// Bounds of partitions that have changed.
     pub(super) bounds: BTreeMap<PartitionKey, Bounds>,
     /// Partitions that are gone.
@@ -96,6 +106,7 @@ impl<D: Disk> Checkpointer<D> {
             next_state: manifest.next_state,
             manifest,
             usage: BTreeMap::new(),
+            generations: BTreeMap::new(),
             unfinished: BTreeSet::new(),
             removed_segments: BTreeSet::new(),
             removed_states: BTreeSet::new(),
@@ -138,9 +149,21 @@ impl<D: Disk> Checkpointer<D> {
         self.shared.identity(segment)
     }
 
-    /// Takes away a segment that was begun and will not be named.
+    /// Takes note of a generation that was written, and gives what the checkpoint is to say of it.
+    pub(super) fn note_generation(
+        &mut self,
+        written: WrittenGeneration<D::File>,
+    ) -> (SegmentId, GenerationFacts) {
+        let (number, facts) = (written.generation, written.facts);
+        let (file, filter) = (Some(Arc::new(written.file)), Some(written.filter));
+        self.generations.insert(number, Generation { number, facts, file, filter });
+        (number, facts)
+    }
+
+    /// Takes away a segment or generation that was begun and will not be named.
     pub(super) fn give_up_segment(&mut self, segment: SegmentId) {
         self.unfinished.remove(&segment);
+        self.generations.remove(&segment);
         if self.remove_segment(segment) {
             self.removed_segments.insert(segment);
         } else {
@@ -175,7 +198,7 @@ impl<D: Disk> Checkpointer<D> {
             manifest.parts.extend(places);
             self.sync_states()?;
         }
-        if !change.added.is_empty() || !change.replaced.is_empty() {
+        if !change.added.is_empty() || !change.replaced.is_empty() || !change.added_keys.is_empty() {
             self.sync_segments()?;
         }
         self.complete(&mut manifest, change);
@@ -235,8 +258,15 @@ impl<D: Disk> Checkpointer<D> {
         manifest.next_segment = self.next_segment;
         manifest.next_state = self.next_state;
         let dead = self.usage.iter().filter(|(_, usage)| usage.live_bytes == 0).map(|(segment, _)| *segment);
-        let gone: BTreeSet<_> = dead.chain(change.replaced.iter().copied()).collect();
+        let mut gone: BTreeSet<_> = dead.chain(change.replaced.iter().copied()).collect();
         manifest.segments.retain(|segment, _| !gone.contains(segment));
+        manifest.running_us = change.running_us.unwrap_or(manifest.running_us);
+        manifest.generations.extend(change.added_keys.iter().copied());
+        let is_over = |number: &SegmentId, facts: &mut GenerationFacts| {
+            change.replaced_keys.contains(number)
+                || change.running_us.is_some_and(|running_us| facts.expires_us <= running_us)
+        };
+        gone.extend(manifest.generations.extract_if(.., is_over).map(|(number, _)| number));
         for written in &change.added {
             let facts = SegmentFacts { bytes: written.bytes, directory_hash: written.directory_hash };
             manifest.segments.insert(written.segment, facts);
@@ -244,7 +274,8 @@ impl<D: Disk> Checkpointer<D> {
         manifest.retired_segments.clone_from(&self.manifest.retired_segments);
         manifest.retired_segments.extend(gone);
         manifest.retired_segments.extend(self.unfinished.iter().chain(&self.removed_segments));
-        manifest.retired_segments.retain(|segment| !manifest.segments.contains_key(segment));
+        let named: BTreeSet<_> = manifest.sealed_files().collect();
+        manifest.retired_segments.retain(|segment| !named.contains(segment));
         let used = manifest.state_files();
         manifest.retired_states.clone_from(&self.manifest.retired_states);
         manifest.retired_states.extend(self.manifest.state_files());
@@ -253,6 +284,7 @@ impl<D: Disk> Checkpointer<D> {
 
     /// Lets the readers see what is durable now.
     fn publish(&mut self, change: &Change) {
+        self.publish_keys(change);
         let mut extents: BTreeMap<PartitionKey, Vec<Extent>> = BTreeMap::new();
         for written in &change.added {
             self.unfinished.remove(&written.segment);
@@ -294,6 +326,18 @@ impl<D: Disk> Checkpointer<D> {
         }
     }
 
+    /// Keys first: what is in segments need not be looked for elsewhere.
+    fn publish_keys(&mut self, change: &Change) {
+        change.added_keys.iter().for_each(|(number, _)| {
+            self.unfinished.remove(number);
+        });
+        let is_changed = self.shared.keys().differ_from(&self.manifest.generations);
+        if is_changed {
+            let keys = self.shared.keys().after(&self.manifest.generations, &mut self.generations);
+            self.shared.set_keys(keys);
+        }
+    }
+
     fn use_more(&mut self, extent: &Extent) {
         if let Some(usage) = self.usage.get_mut(&extent.segment) {
             usage.live_bytes += extent.bytes;
@@ -308,11 +352,12 @@ impl<D: Disk> Checkpointer<D> {
         }
     }
 
-    /// Removes a segment with its index; says whether both are gone.
+    /// Removes a segment with its index, or a generation; says whether all that has its number is gone.
     fn remove_segment(&self, segment: SegmentId) -> bool {
         let segments = &self.paths.segments;
         remove(&self.disk, &segments.join(segment_name(segment)))
             && remove(&self.disk, &segments.join(index_name(segment)))
+            && remove(&self.disk, &segments.join(generation_name(segment)))
     }
 
     /// Removes retired files that no slot may name. What cannot be removed is tried again after the next checkpoint.

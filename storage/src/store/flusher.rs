@@ -6,6 +6,7 @@ use std::ops::Range;
 use weir_protocol::units::{Incarnation, JournalPosition, Offset, PartitionKey, SegmentId, Timestamp};
 
 use super::checkpointer::{Change, Checkpointer};
+use super::keys::KeyMerge;
 use super::merge::{self, Merge, MergeStep};
 use super::open::OpenError;
 use super::{SegmentOptions, retain};
@@ -14,6 +15,7 @@ use crate::frame::Frame;
 use crate::state::{ApplyError, NodeState};
 
 mod free;
+mod keys;
 mod snapshot;
 mod stage;
 
@@ -36,11 +38,14 @@ pub struct Flusher<D: Disk> {
     accepted_end: JournalPosition,
     stage: Stage,
     merge: Option<Merge<D>>,
+    key_merge: Option<KeyMerge<D>>,
+    /// How long the node has been running, in all.
+    running_us: u64,
     /// Partitions whose log start retention has moved while nobody was told of it.
     moved: BTreeSet<PartitionKey>,
     /// When retention was last looked after.
     retained: Option<Timestamp>,
-    /// Segments that cannot be merged because they are damaged.
+    /// Segments and generations that cannot be merged because they are damaged.
     unmergeable: BTreeSet<SegmentId>,
 }
 
@@ -55,6 +60,9 @@ pub struct Flushed {
     pub log_starts: Vec<(PartitionKey, Offset)>,
     /// Bytes of batches that were written.
     pub bytes: u64,
+    /// Of the idempotency keys of all records that count, in the order of the journal, so many are in generations since
+    /// the start.
+    pub keys: u64,
 }
 
 /// What a step of maintenance has done.
@@ -111,7 +119,9 @@ const RETENTION_INTERVAL_US: i64 = 1_000_000;
 
 impl<D: Disk> Flusher<D> {
     pub(super) fn new(checkpointer: Checkpointer<D>, options: SegmentOptions, state: NodeState) -> Self {
-        let accepted_end = checkpointer.manifest().applied;
+        let manifest = checkpointer.manifest();
+        let (accepted_end, running_us) = (manifest.applied, manifest.running_us);
+        let seed = manifest.key_seed.expect("a node that runs has one");
         Self {
             checkpointer,
             options,
@@ -119,8 +129,10 @@ impl<D: Disk> Flusher<D> {
             accepted: Vec::new(),
             accepted_bytes: 0,
             accepted_end,
-            stage: Stage::new(accepted_end),
+            stage: Stage::new(accepted_end, seed),
             merge: None,
+            key_merge: None,
+            running_us,
             moved: BTreeSet::new(),
             retained: None,
             unmergeable: BTreeSet::new(),
@@ -160,7 +172,8 @@ impl<D: Disk> Flusher<D> {
         if !self.stage.is_empty() || self.checkpointer.release() < self.stage.applied {
             self.checkpoint(Kind::Running)?;
         }
-        Ok(Flushed { release: self.checkpointer.release(), ends, log_starts: self.take_moved(), bytes })
+        let (release, keys) = (self.checkpointer.release(), self.stage.keys.count);
+        Ok(Flushed { release, ends, log_starts: self.take_moved(), bytes, keys })
     }
 
     /// One bounded step of retention, of merging small segments, or of removing those that are not needed.
@@ -175,10 +188,10 @@ impl<D: Disk> Flusher<D> {
             return Ok(done);
         }
         self.retain(now);
-        if !self.stage.is_empty() || self.checkpointer.has_garbage() {
+        if !self.stage.is_empty() || self.checkpointer.has_garbage() || self.has_expired_keys() {
             self.checkpoint(Kind::Running)?;
             done.more = true;
-        } else {
+        } else if !self.merge_keys(&mut done)? {
             self.merge_step(now, &mut done)?;
         }
         done.release = self.checkpointer.release();
@@ -197,6 +210,7 @@ impl<D: Disk> Flusher<D> {
         if let Some(merge) = self.merge.take() {
             merge.give_up(&mut self.checkpointer);
         }
+        self.stop_key_merge();
         self.flush(now)?;
         // Both slots say so: whichever survives, the next start has nothing to replay.
         self.checkpoint(Kind::Clean)?;
@@ -241,7 +255,7 @@ impl<D: Disk> Flusher<D> {
 
     /// Writes staged batches to segments.
     pub(super) fn write_staged(&mut self, now: Timestamp) -> Result<(), DiskError> {
-        self.stage.write(&mut self.checkpointer, &self.options, &self.state, now)
+        self.stage.write(&mut self.checkpointer, &self.options, &self.state, (now, self.running_us))
     }
 
     /// As [`Flusher::write_staged`], when all frames there are were applied. On a full disk space is freed first.
@@ -271,6 +285,7 @@ impl<D: Disk> Flusher<D> {
 
     fn commit_staged(&mut self, kind: Kind) -> Result<(), DiskError> {
         let mut change = self.stage.change(&self.state);
+        change.running_us = Some(self.running_us);
         match kind {
             Kind::Running => {}
             Kind::Clean => change.clean = true,
@@ -289,6 +304,8 @@ impl<D: Disk> Flusher<D> {
     ) -> Result<(), FlushError> {
         self.accepted_end = restart;
         self.stage.applied = restart;
+        // The keys of the frames that were recovered are counted by nobody: they are in generations already.
+        self.stage.keys.count = 0;
         self.checkpoint(Kind::Restart(incarnation))?;
         self.checkpoint(Kind::Restart(incarnation))
     }

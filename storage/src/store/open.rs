@@ -14,10 +14,12 @@ use weir_protocol::units::{Incarnation, JournalPosition, Offset, PartitionKey, S
 use super::catalog::Catalog;
 use super::checkpointer::Checkpointer;
 use super::flusher::Flusher;
+use super::keys::Keys;
 use super::reader::Reader;
 use super::shared::Shared;
-use super::{FlushError, SNAPSHOTS_DIRECTORY, SegmentOptions};
+use super::{FlushError, KeyOptions, SNAPSHOTS_DIRECTORY, SegmentOptions};
 use crate::checkpoint::{Found, Manifest, ManifestError, Paths, Slots, is_slot_name, read_slot};
+use crate::dedup::KeySeed;
 use crate::disk::{Context, Disk, DiskError};
 use crate::journal::{Identity, Journal, JournalId, JournalOptions};
 use crate::state::NodeState;
@@ -39,6 +41,8 @@ pub struct OpenOptions {
     pub journal: JournalOptions,
     /// Sizes of segments.
     pub segments: SegmentOptions,
+    /// How many idempotency keys are kept.
+    pub keys: KeyOptions,
 }
 
 /// A data directory in use.
@@ -56,6 +60,8 @@ pub struct Opened<D: Disk> {
     pub incarnation: Incarnation,
     /// The node's identity.
     pub node: Uuid,
+    /// Makes digests of idempotency keys. All keys of the log are among those that the reader finds.
+    pub key_seed: KeySeed,
     /// What was found.
     pub report: RecoveryReport,
     /// Keeps every other process out. To be dropped last.
@@ -228,6 +234,7 @@ fn create<D: Disk>(
     let node = Uuid::new_v4();
     let journal = JournalId::from_bytes(Uuid::new_v4().into_bytes());
     let incarnation = Incarnation::new(1);
+    let key_seed = random_seed();
     let mut manifest = Manifest {
         generation: 0,
         node: node.into_bytes(),
@@ -239,6 +246,9 @@ fn create<D: Disk>(
         clean: false,
         born: false,
         segments: std::collections::BTreeMap::new(),
+        generations: std::collections::BTreeMap::new(),
+        key_seed: Some(key_seed),
+        running_us: 0,
         parts: std::collections::BTreeMap::new(),
         retired_segments: std::collections::BTreeSet::new(),
         retired_states: std::collections::BTreeSet::new(),
@@ -256,7 +266,8 @@ fn create<D: Disk>(
     slots.write(&mut manifest)?;
     slots.write(&mut manifest)?;
     let catalog = Catalog::default();
-    let shared = Arc::new(Shared::new(disk.clone(), paths.segments.clone(), manifest.node, catalog));
+    let known = (catalog, Keys::new(options.keys));
+    let shared = Arc::new(Shared::new(disk.clone(), paths.segments.clone(), manifest.node, known));
     let checkpointer = Checkpointer::new(disk, paths, Arc::clone(&shared), slots, manifest);
     let state = NodeState::default();
     Ok(Opened {
@@ -266,9 +277,15 @@ fn create<D: Disk>(
         state,
         incarnation,
         node,
+        key_seed,
         report: RecoveryReport::default(),
         lock,
     })
+}
+
+/// A seed that nobody can guess.
+fn random_seed() -> KeySeed {
+    KeySeed::from_bytes(Uuid::new_v4().into_bytes())
 }
 
 /// Makes the name of a new directory durable, where it has a parent that may be synced.

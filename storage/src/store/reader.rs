@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weir_protocol::units::{Offset, PartitionKey, Timestamp};
+use weir_protocol::units::{Offset, PartitionKey, SegmentId, Timestamp};
 
 use super::catalog::{Absent, Extent};
 use super::scrub::Scrub;
@@ -11,8 +11,10 @@ use super::shared::{OpenSegment, Shared};
 use crate::disk::{Context, Disk, DiskError, File};
 use crate::segment::{SegmentError, walk_sections};
 
+mod keys;
 mod pick;
 
+pub use keys::KeyFigures;
 use pick::Pick;
 
 /// Longest single read, unless one batch is longer.
@@ -73,6 +75,12 @@ pub enum ReadError {
         /// The next offset that may be readable.
         to: Offset,
     },
+    /// Keys were damaged on the disk, or are missing: which ones were used is not known.
+    #[error("generation {generation} of keys is damaged on the disk")]
+    KeysLost {
+        /// The number of its file.
+        generation: SegmentId,
+    },
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -83,7 +91,7 @@ impl ReadError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::NotFlushed | Self::Disk(_) => true,
-            Self::OutOfRange { .. } | Self::Corrupt { .. } => false,
+            Self::OutOfRange { .. } | Self::Corrupt { .. } | Self::KeysLost { .. } => false,
         }
     }
 }

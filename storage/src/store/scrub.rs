@@ -1,4 +1,4 @@
-//! The scrub: reads sealed segments one after the other while the node serves, and tells what rot has done to them.
+//! The scrub: reads sealed segments and generations of keys one after the other while the node serves, and tells what rot has done to them.
 //! It changes nothing, and what it reads it reads from the medium.
 
 use std::io::ErrorKind;
@@ -9,8 +9,10 @@ use weir_protocol::units::SegmentId;
 
 use super::shared::Shared;
 use super::verify::DamagedRange;
+use super::verify::keys::check_keys;
 use super::verify::source::{Standing, damaged_batches, open};
 use crate::checkpoint::SegmentFacts;
+use crate::dedup::generation::GenerationFacts;
 use crate::disk::{Context, Disk, DiskError, File};
 use crate::segment::SegmentError;
 
@@ -22,10 +24,25 @@ pub struct Scrub<D: Disk> {
     last: Option<SegmentId>,
 }
 
+/// A sealed file that counts.
+enum Facts {
+    Segment(SegmentFacts),
+    Keys(GenerationFacts),
+}
+
+impl Facts {
+    const fn bytes(&self) -> u64 {
+        match self {
+            Self::Segment(facts) => facts.bytes,
+            Self::Keys(facts) => facts.bytes,
+        }
+    }
+}
+
 /// What a step of a scrub has found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Scrubbed {
-    /// A segment was read.
+    /// A segment, or a generation of keys, was read.
     Segment {
         /// Which.
         segment: SegmentId,
@@ -48,15 +65,23 @@ impl<D: Disk> Scrub<D> {
     ///
     /// # Errors
     /// [`DiskError`] if the disk failed to read. The next step goes on with the next segment.
-    pub fn step(&mut self, pace: impl FnMut(u64) -> ControlFlow<()>) -> Result<Scrubbed, DiskError> {
+    pub fn step(&mut self, mut pace: impl FnMut(u64) -> ControlFlow<()>) -> Result<Scrubbed, DiskError> {
         let before = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-        let Some((segment, facts)) = self.shared.catalog().next_segment(before) else {
+        let next_segment = self.shared.catalog().next_segment(before);
+        let next_keys = self.shared.keys().next(before);
+        let next_file = next_segment.map(|(segment, facts)| (segment, Facts::Segment(facts))).into_iter();
+        let next_file = next_file.chain(next_keys.map(|(number, facts)| (number, Facts::Keys(facts))));
+        let Some((segment, facts)) = next_file.min_by_key(|(number, _)| *number) else {
             self.last = None;
             return Ok(Scrubbed::PassEnded);
         };
         let previous = self.last.replace(segment);
         let mut damage = Vec::new();
-        match self.read(segment, &facts, pace, &mut damage) {
+        let read = match &facts {
+            Facts::Segment(facts) => self.read(segment, facts, &mut pace, &mut damage),
+            Facts::Keys(facts) => self.read_keys(segment, *facts, &mut pace, &mut damage),
+        };
+        match read {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(())) => {
                 self.last = previous;
@@ -65,21 +90,36 @@ impl<D: Disk> Scrub<D> {
             Err(SegmentError::Disk(error)) if error.source.kind() != ErrorKind::UnexpectedEof => {
                 return Err(error);
             }
-            Err(error) => damage.push(unreadable(&error, facts.bytes)),
+            Err(error) => damage.push(unreadable(&error, facts.bytes())),
         }
         // What was merged or given up meanwhile is missed by nobody.
-        if self.shared.catalog().segment(segment).is_none() {
+        let is_kept = match facts {
+            Facts::Segment(_) => self.shared.catalog().segment(segment).is_some(),
+            Facts::Keys(_) => self.shared.keys().holds(segment),
+        };
+        if !is_kept {
             damage.clear();
         }
         damage.retain(|damage| !damage.is_harmless);
         Ok(Scrubbed::Segment { segment, damage })
     }
 
+    fn read_keys(
+        &self,
+        generation: SegmentId,
+        facts: GenerationFacts,
+        pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
+        damage: &mut Vec<DamagedRange>,
+    ) -> Result<ControlFlow<()>, SegmentError> {
+        let place = self.shared.place();
+        check_keys(place, (self.shared.identity(generation), facts), damage, pace)
+    }
+
     fn read(
         &self,
         segment: SegmentId,
         facts: &SegmentFacts,
-        mut pace: impl FnMut(u64) -> ControlFlow<()>,
+        pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
         damage: &mut Vec<DamagedRange>,
     ) -> Result<ControlFlow<()>, SegmentError> {
         let (disk, directory) = self.shared.place();

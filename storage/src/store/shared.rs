@@ -1,4 +1,4 @@
-//! What the flusher and all readers share: the catalog, open segments, and memory to read into.
+//! What the flusher and all readers share: the catalog, the keys, open segments, and memory to read into.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use weir_protocol::units::{Offset, SegmentId};
 
 use super::catalog::{Catalog, Extent};
+use super::keys::Keys;
 use super::reader::ReadError;
+use crate::dedup::KeyDigest;
 use crate::disk::{Disk, DiskError};
 use crate::segment::{Index, SegmentError, SegmentFile, SegmentIdentity};
 
@@ -29,6 +31,7 @@ pub(super) struct Shared<D: Disk> {
     segments: PathBuf,
     node: [u8; 16],
     catalog: RwLock<Catalog>,
+    keys: RwLock<Arc<Keys<D::File>>>,
     open: Mutex<OpenSegments<D>>,
     places: Mutex<HashMap<(SegmentId, u32, Offset), u64>>,
     buffers: Arc<Buffers>,
@@ -61,12 +64,18 @@ pub(super) struct Buffer {
 }
 
 impl<D: Disk> Shared<D> {
-    pub(super) fn new(disk: D, segments: PathBuf, node: [u8; 16], catalog: Catalog) -> Self {
+    pub(super) fn new(
+        disk: D,
+        segments: PathBuf,
+        node: [u8; 16],
+        (catalog, keys): (Catalog, Keys<D::File>),
+    ) -> Self {
         Self {
             disk,
             segments,
             node,
             catalog: RwLock::new(catalog),
+            keys: RwLock::new(Arc::new(keys)),
             open: Mutex::new(OpenSegments { segments: BTreeMap::new(), accesses: 0 }),
             places: Mutex::default(),
             buffers: Arc::default(),
@@ -82,6 +91,21 @@ impl<D: Disk> Shared<D> {
     /// The catalog, to be changed. Only the flusher does.
     pub(super) fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
         self.catalog.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys that are in generations.
+    pub(super) fn keys(&self) -> Arc<Keys<D::File>> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other keys in their place. Only the flusher does.
+    pub(super) fn set_keys(&self, keys: Keys<D::File>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// Whether there may be such a key. Reads no disk.
+    pub(super) fn may_hold_key(&self, digest: KeyDigest) -> bool {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).may_contain(digest)
     }
 
     /// The disk, and the directory of the segments.

@@ -14,6 +14,7 @@ mod dump;
 mod faults;
 mod full_disk;
 mod golden;
+mod keys;
 mod lost_segments;
 mod model;
 mod outside;
@@ -35,6 +36,7 @@ fn small() -> OpenOptions {
             merge_run_bytes: 4 << 10,
             merge_step_bytes: 8 << 10,
         },
+        keys: KeyOptions { filter_bytes: 1 << 20, disk_bytes: 64 << 20 },
     }
 }
 

@@ -14,6 +14,7 @@ use crate::disk::{Context, Disk};
 use crate::journal::{Identity, Replay, ReplayError, ReplayFrom, Tail};
 use crate::state::NodeState;
 
+pub(super) mod keys;
 mod planned;
 mod segments;
 pub(super) mod source;
@@ -87,7 +88,7 @@ pub struct DamagedRange {
 }
 
 impl VerifyReport {
-    /// Whether every record can be read.
+    /// Whether every record and every key can be read.
     pub fn is_sound(&self) -> bool {
         self.damage.iter().all(|damage| damage.is_harmless)
             && self.partitions.iter().all(|partition| partition.damaged.is_empty())
@@ -127,6 +128,7 @@ pub(super) fn verify_locked<D: Disk>(
     let mut verifier = segments::Verifier::new(disk, paths, manifest, &state, progress);
     let directories = verifier.run(&mut report)?;
     judge(&state, manifest, &directories, &mut report);
+    verifier.keys(&mut report)?;
     verify_journal(disk, paths, manifest, state, &mut report)?;
     Ok(report)
 }

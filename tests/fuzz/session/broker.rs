@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use weir_broker::core::coordinator::TopicLimits;
-use weir_broker::core::event::{FlushedPartition, SnapshotMade};
+use weir_broker::core::dedup::{Dedup, OlderKeys};
+use weir_broker::core::event::{Flushed, FlushedPartition, SnapshotMade};
 use weir_broker::core::ingest::IngestLimits;
 use weir_broker::core::ledger::{Budget, Pool};
 use weir_broker::core::session::{Heard, Identity, Session, SessionActions};
@@ -17,6 +18,7 @@ use weir_broker::pool::BufferPool;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::ServerLimits;
 use weir_protocol::units::{Incarnation, PartitionKey, ProducerId, Sequence, Timestamp, TopicId};
+use weir_storage::dedup::{KeyDigest, KeySeed, RECENT_KEY_BYTES, Recent, entries};
 use weir_storage::frame::Frame;
 use weir_storage::state::NodeState;
 
@@ -77,16 +79,38 @@ pub(super) struct Broker {
     topics: BTreeMap<String, TopicId>,
     sequences: BTreeMap<(ProducerId, PartitionKey), u64>,
     reads: VecDeque<ColdRead>,
+    /// Idempotency keys of durable batches.
+    keys: u64,
     snapshot: bool,
     full: bool,
     /// What happened at all.
     pub(super) reached: BTreeSet<(&'static str, u64)>,
 }
 
+/// Keys that are not in memory are forgotten.
+#[derive(Debug)]
+struct NoKeys;
+
+impl OlderKeys for NoKeys {
+    fn may_hold(&self, _digest: KeyDigest) -> bool {
+        false
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+const SEED: KeySeed = KeySeed::from_bytes([3; 16]);
+
+fn dedup() -> Dedup {
+    Dedup::new(SEED, Recent::new(100 * RECENT_KEY_BYTES), Box::new(NoKeys))
+}
+
 impl Broker {
     pub(super) fn new() -> Self {
         Self {
-            node: Node::recovered(LIMITS, &NodeState::default(), |_| 0, (Incarnation::new(1), 7)),
+            node: Node::recovered(LIMITS, &NodeState::default(), |_| 0, dedup(), (Incarnation::new(1), 7)),
             actions: Actions::default(),
             pool: BufferPool::new(1 << 20),
             peers: [const { None }; PEERS],
@@ -97,6 +121,7 @@ impl Broker {
             topics: BTreeMap::new(),
             sequences: BTreeMap::new(),
             reads: VecDeque::new(),
+            keys: 0,
             snapshot: false,
             full: false,
             reached: BTreeSet::new(),
@@ -192,7 +217,7 @@ impl Broker {
                     let next = header.sequence.get() + 1;
                     self.sequences.insert((header.producer, *partition), next);
                 }
-                Frame::TopicDeleted(_) | Frame::Trim { .. } => {}
+                Frame::TopicDeleted(_) | Frame::Trim { .. } | Frame::Skipped(_) => {}
             }
             self.journal.push_back(write);
         }
@@ -245,13 +270,15 @@ impl Broker {
             through = ticket;
             match frame {
                 Frame::Append { partition, batch, .. } => {
+                    self.keys += entries(&SEED, partition.topic, &batch).count() as u64;
+                    self.keys += entries(&SEED, partition.topic, &batch).count() as u64;
                     self.stored.entry(partition).or_default().append(batch);
                 }
                 Frame::Trim { partition, log_start } => {
                     self.stored.entry(partition).or_default().trim(log_start);
                 }
                 Frame::TopicDeleted(topic) => self.stored.retain(|key, _| key.topic != topic),
-                Frame::Topic(_) => {}
+                Frame::Topic(_) | Frame::Skipped(_) => {}
             }
         }
         if through > Ticket(0) {
@@ -266,7 +293,7 @@ impl Broker {
             FlushedPartition { key: *key, flushed_end, log_start, bytes }
         };
         let partitions = self.stored.iter_mut().map(flushed).collect();
-        self.handle(vec![Event::Flushed(partitions)]);
+        self.handle(vec![Event::Flushed(Flushed { partitions, keys: self.keys })]);
     }
 
     /// Some reads of segments come to their end, in a way.

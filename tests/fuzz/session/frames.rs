@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use harness::fuzz::Choices;
 use weir_protocol::batch::{BatchBuilder, BatchIdentity, Compression, RecordInput};
+use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::{
     AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, Grant, Hello, ListTopics, Message,
     OpenProducer, PROTOCOL_VERSION, Publish, PublishOpen, StartAt, SubscribeOpen, SubscribePartition,
@@ -88,6 +89,7 @@ fn settings(choices: &mut Choices<'_>) -> TopicSettings {
         retention_bytes: None,
         batch_bytes_max: 4 << 10,
         explicit_partitions: false,
+        dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
     }
 }
 

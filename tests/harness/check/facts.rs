@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Event, Level};
+use super::{Event, Level, VOID};
 
 /// A record that was sent.
 #[derive(Clone, Copy, Debug)]
@@ -100,13 +100,17 @@ impl<'a> Facts<'a> {
                 &Event::InDoubt { value } => {
                     facts.outcomes.entry(value).or_insert(Outcome::InDoubt);
                 }
+                Event::Delivered { value: Some(VOID), .. } => {}
                 &Event::Delivered { partition, offset, value, .. } => {
                     facts.delivered.push(Sighting { partition, offset, value });
                 }
                 Event::Final { partition, start, values } => {
                     facts.finals.insert(*partition, Final { start: *start, values: values.clone() });
                 }
-                Event::Start { .. }
+                Event::Keyed { .. }
+                | Event::KeyStored { .. }
+                | Event::KeyConflict { .. }
+                | Event::Start { .. }
                 | Event::Missing { .. }
                 | Event::Stop { .. }
                 | Event::Limit { .. }
@@ -130,10 +134,10 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// What was there at the end, place by place.
+    /// What was there at the end, place by place, as far as it counts.
     pub fn kept(&self) -> impl Iterator<Item = Sighting> + '_ {
         self.finals.iter().flat_map(|(partition, last)| {
-            let places = (last.start..).zip(&last.values);
+            let places = (last.start..).zip(&last.values).filter(|(_, value)| **value != Some(VOID));
             places.map(|(offset, value)| Sighting { partition: *partition, offset, value: *value })
         })
     }

@@ -12,6 +12,9 @@ pub enum Level {
     Durable,
 }
 
+/// What stands for the value of a record that does not count.
+pub const VOID: u64 = 0;
+
 /// Something an observer saw. Partitions are numbered over all topics.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -25,6 +28,12 @@ pub enum Event {
     Failed { value: u64 },
     /// There will be no answer: it may be stored or not.
     InDoubt { value: u64 },
+    /// A client sends a record with a key, for the first time or again.
+    Keyed { key: u64, value: u64 },
+    /// The answer: the record with this key is here, from now on or since it was sent before.
+    KeyStored { key: u64, value: u64, partition: u32, offset: u64 },
+    /// The answer: another record has this key, and is here.
+    KeyConflict { key: u64, value: u64, partition: u32, offset: u64 },
     /// A reader begins at an offset.
     Start { reader: u32, partition: u32, offset: u64 },
     /// A reader got a record; without a value, one whose bytes nobody sent.
@@ -54,7 +63,10 @@ impl Event {
             Self::Send { value, .. }
             | Self::Stored { value, .. }
             | Self::Failed { value }
-            | Self::InDoubt { value } => Some(*value),
+            | Self::InDoubt { value }
+            | Self::Keyed { value, .. }
+            | Self::KeyStored { value, .. }
+            | Self::KeyConflict { value, .. } => Some(*value),
             Self::Delivered { value, .. } => *value,
             Self::Start { .. }
             | Self::Missing { .. }

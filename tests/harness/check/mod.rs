@@ -16,6 +16,7 @@ mod failed_visible;
 mod finding;
 mod gap;
 mod history;
+mod keys;
 mod level;
 mod lost_write;
 mod phantom;
@@ -30,7 +31,7 @@ mod unread;
 
 pub use facts::{Facts, Final, Outcome, Sent, Sighting, Trimmed};
 pub use finding::{Finding, Subject};
-pub use history::{Event, Level, to_lines};
+pub use history::{Event, Level, VOID, to_lines};
 pub use reading::{Recorded, Unreadable};
 
 /// What a check says about a history.
@@ -61,6 +62,9 @@ pub const INVARIANTS: &[Invariant] = &[
     ("what is announced as missing is missing", gap::check),
     ("nothing is sent beyond the credit", credit::check),
     ("an answer promises no less than was asked for", level::check),
+    ("a key has one record", keys::one_record),
+    ("an answer about a key is true", keys::answers),
+    ("a record with a key has one place", keys::one_place),
     ("everything comes to its end", stuck::check),
 ];
 

@@ -108,7 +108,10 @@ impl Recorded {
                     return Err(format!("value {value} had an outcome before: {}", self.place(before)));
                 }
             }
-            Event::Start { .. }
+            Event::Keyed { .. }
+            | Event::KeyStored { .. }
+            | Event::KeyConflict { .. }
+            | Event::Start { .. }
             | Event::Delivered { .. }
             | Event::Missing { .. }
             | Event::Stop { .. }

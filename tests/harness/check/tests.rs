@@ -166,3 +166,43 @@ fn what_is_stuck_is_told_from_what_has_not_had_its_time() {
     told_apart(invariant, &with(&[Settled]), &with(&[Event::Stop { reader: 9 }, Settled]));
     told_apart(invariant, &[Held { what: "bytes".to_owned(), amount: 1 }, Settled], &[Settled]);
 }
+
+const fn keyed(key: u64, value: u64) -> Event {
+    Event::Keyed { key, value }
+}
+
+const fn held(key: u64, value: u64, offset: u64) -> Event {
+    Event::KeyStored { key, value, partition: 0, offset }
+}
+
+const fn conflict(key: u64, value: u64, offset: u64) -> Event {
+    Event::KeyConflict { key, value, partition: 0, offset }
+}
+
+#[test]
+fn a_second_record_with_a_key_is_told_from_a_void_one() {
+    let sent =
+        [send(1, 0, 5), InDoubt { value: 5 }, keyed(1, 5), send(2, 0, 6), InDoubt { value: 6 }, keyed(1, 6)];
+    let with = |end: Event| [&sent[..], &[end]].concat();
+    told_apart("a key has one record", &with(last(0, &[5, 6])), &with(last(0, &[5, VOID])));
+}
+
+#[test]
+fn a_wrong_answer_about_a_key_is_told_from_a_true_one() {
+    let invariant = "an answer about a key is true";
+    let sent =
+        [send(1, 0, 5), InDoubt { value: 5 }, keyed(1, 5), send(2, 0, 6), InDoubt { value: 6 }, keyed(1, 6)];
+    let with = |answers: &[Event]| [&sent[..], answers, &[last(3, &[5])]].concat();
+    told_apart(invariant, &with(&[held(1, 6, 3)]), &with(&[held(1, 5, 3), conflict(1, 6, 3)]));
+    told_apart(invariant, &with(&[held(1, 5, 4)]), &with(&[held(1, 5, 2)]));
+    told_apart(invariant, &with(&[conflict(1, 5, 3)]), &with(&[conflict(1, 6, 3)]));
+}
+
+#[test]
+fn a_record_with_two_places_is_told_from_one_that_was_answered_twice() {
+    let invariant = "a record with a key has one place";
+    let sent = [send(1, 0, 5), InDoubt { value: 5 }, keyed(1, 5), held(1, 5, 3)];
+    let with = |more: Event| [&sent[..], &[more]].concat();
+    told_apart(invariant, &with(held(1, 5, 4)), &with(held(1, 5, 3)));
+    told_apart(invariant, &with(conflict(1, 5, 3)), &sent);
+}

@@ -1,6 +1,7 @@
 //! The broker's process: the machines of a node over a simulated disk, driven as the real threads drive them, but one step
 //! at a time, so that the world can end between any two of them.
 
+mod keys;
 mod node;
 mod storage;
 
@@ -41,6 +42,8 @@ pub(crate) struct Sizes {
     pub(crate) node: NodeLimits,
     pub(crate) server: ServerLimits,
     pub(crate) flush_bytes: u64,
+    /// Idempotency keys of unflushed batches.
+    pub(crate) recent_keys: u64,
 }
 
 /// The machine a broker runs on: its disk, and the process while it lives.

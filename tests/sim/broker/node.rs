@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use harness::Random;
+use weir_broker::core::dedup::Dedup;
 use weir_broker::core::event::Request;
 use weir_broker::core::node::NodeFigures;
 use weir_broker::core::session::{Heard, Identity, Session, SessionActions};
@@ -12,10 +13,12 @@ use weir_broker::pool::BufferPool;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{GoAway, Message};
 use weir_protocol::units::Timestamp;
+use weir_storage::dedup::{RECENT_KEY_BYTES, Recent};
 use weir_storage::disk::SimDisk;
 use weir_storage::disk::sim::SimLock;
 use weir_storage::store::Opened;
 
+use super::keys::FlushedKeys;
 use super::storage::{Storage, ToJournal, Trouble};
 use super::{Part, Sizes};
 use crate::coverage::{Coverage, Situation};
@@ -62,7 +65,10 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(opened: Opened<SimDisk>, sizes: &Sizes, mut random: Random) -> Self {
         let bytes = |key| opened.reader.partition_bytes(key);
-        let node = Node::recovered(sizes.node, &opened.state, bytes, (opened.incarnation, random.next()));
+        let recent = Recent::new(sizes.recent_keys * RECENT_KEY_BYTES);
+        let dedup = Dedup::new(opened.key_seed, recent, Box::new(FlushedKeys(opened.reader.clone())));
+        let seed = (opened.incarnation, random.next());
+        let node = Node::recovered(sizes.node, &opened.state, bytes, dedup, seed);
         let identity = Identity {
             incarnation: opened.incarnation,
             node: opened.node.into_bytes(),
@@ -162,7 +168,7 @@ impl Process {
                 Part::Node => (!self.events.is_empty() || !storage.done.is_empty()).then_some(now),
                 Part::Journal => storage.journal_due(now),
                 Part::Flusher => Some(storage.flusher_due(now)),
-                Part::Cold => (!storage.cold.is_empty()).then_some(now),
+                Part::Cold => (!storage.cold.is_empty() || !storage.probes.is_empty()).then_some(now),
             };
             let turn = self.turns.get_mut(part as usize);
             let (Some(due), Some(turn)) = (due, turn) else { continue };
@@ -213,6 +219,7 @@ impl Process {
         let writes = self.actions.journal.drain(..).map(|write| ToJournal::Write(Box::new(write)));
         self.storage.inbox.extend(writes);
         self.storage.cold.extend(self.actions.cold_reads.drain(..));
+        self.storage.probes.extend(self.actions.key_probes.drain(..));
         for code in self.actions.rejections.drain(..) {
             if code == ErrorCode::StorageFull {
                 coverage.saw(Situation::DiskFull);

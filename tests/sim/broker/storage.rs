@@ -1,9 +1,11 @@
 //! What the real broker's threads of storage do, step by step: journal, flusher, readers of flushed data.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use weir_broker::core::commit::CommitQueue;
-use weir_broker::core::event::{ColdWant, FlushedPartition};
+use weir_broker::core::dedup::KeyProbe;
+use weir_broker::core::event::{ColdWant, Flushed, FlushedPartition};
 use weir_broker::core::ingest::BATCH_STATE_BYTES;
 use weir_broker::core::{ColdAnswer, ColdRead, ColdResult, Event, Ticket, ToWrite};
 use weir_protocol::units::{JournalPosition, PartitionKey, Timestamp};
@@ -12,6 +14,7 @@ use weir_storage::frame::Frame;
 use weir_storage::journal::{Journal, JournalError, Prepared};
 use weir_storage::store::{Flusher, ReadError, Reader};
 
+use super::keys::look_up;
 use crate::coverage::{Coverage, Situation};
 use crate::scheduler::{MS, SECOND};
 
@@ -77,6 +80,11 @@ pub(crate) struct Storage {
     maintain_at: u64,
     pub(crate) reader: Reader<SimDisk>,
     pub(crate) cold: VecDeque<ColdRead>,
+    pub(crate) probes: VecDeque<KeyProbe>,
+    /// So many keys since the start are in segments.
+    keys: u64,
+    /// Until when the flusher knows that time has passed.
+    elapsed: Option<u64>,
     /// For the node.
     pub(crate) done: Vec<Event>,
 }
@@ -107,6 +115,9 @@ impl Storage {
             maintain_at: 0,
             reader,
             cold: VecDeque::new(),
+            probes: VecDeque::new(),
+            keys: 0,
+            elapsed: None,
             done: Vec::new(),
         }
     }
@@ -195,6 +206,9 @@ impl Storage {
 
     /// Takes over what is durable, and flushes or tidies up.
     pub(crate) fn flusher_step(&mut self, now: u64, wall: Timestamp, coverage: &mut Coverage) {
+        let since = now - self.elapsed.unwrap_or(now);
+        self.elapsed = Some(now);
+        self.flusher.elapse(Duration::from_micros(since));
         for (frames, end) in self.durable.drain(..) {
             self.unflushed_since.get_or_insert(now);
             self.unflushed_frames += frames.len() as u64;
@@ -217,6 +231,7 @@ impl Storage {
                 self.unflushed_frames = 0;
                 self.forced = false;
                 self.inbox.push(ToJournal::Release(flushed.release));
+                self.keys = flushed.keys;
                 let keys = flushed.ends.iter().chain(&flushed.log_starts).map(|(key, _)| *key);
                 self.tell(keys.collect());
             }
@@ -256,12 +271,17 @@ impl Storage {
             })
             .collect();
         if !partitions.is_empty() {
-            self.done.push(Event::Flushed(partitions));
+            self.done.push(Event::Flushed(Flushed { partitions, keys: self.keys }));
         }
     }
 
     /// Reads what the first reader in the queue wants.
     pub(crate) fn cold_step(&mut self, coverage: &mut Coverage) {
+        if let Some(probe) = self.probes.pop_front() {
+            coverage.saw(Situation::KeyProbe);
+            self.done.push(Event::Keys(look_up(&self.reader, probe)));
+            return;
+        }
         let Some(read) = self.cold.pop_front() else { return };
         let result = match read.want {
             ColdWant::Batches { from, bytes_max } => {

@@ -26,7 +26,7 @@ use crate::network::Arrival;
 use crate::scheduler::SECOND;
 pub(crate) use harness::payload::value_of;
 pub(crate) use publishing::PublishPlan;
-use publishing::Publishing;
+use publishing::{Outbox, Publishing};
 pub(crate) use reading::{ReadPlan, Reading};
 use topics::Topics;
 
@@ -181,7 +181,14 @@ impl Client {
             App::Read(app) => app.end(context),
             App::Topics(_) => {}
         }
+        let outbox = match &mut self.app {
+            App::Publish(app) => std::mem::take(&mut app.outbox),
+            App::Read(_) | App::Topics(_) => Outbox::default(),
+        };
         *self = Self::new(self.work.clone(), random, context);
+        if let App::Publish(app) = &mut self.app {
+            app.outbox = outbox.take_over();
+        }
     }
 
     /// Goes on under the identity of another producer, who must not be heard any more.

@@ -1,6 +1,7 @@
 //! A client that publishes: the producer's machine, its lanes, and an application that enqueues records.
 
 mod application;
+mod keys;
 mod sending;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,14 +11,17 @@ use harness::Random;
 use harness::check::Event;
 use weir_broker::core::StreamId;
 use weir_client::Retry;
-use weir_client::core::producer::{Identity, LaneId, Outgoing, Producer, ProducerOptions, Why};
+use weir_client::core::producer::{Completion, Identity, LaneId, Outgoing, Producer, ProducerOptions, Why};
 use weir_client::core::requests::{Repeat, Requests};
 use weir_client::core::window::Ticket;
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
-    Grant, Message, OpenProducer, ProducerOpened, PublishAck, PublishRejected, ServerLimits,
+    Grant, Message, OpenProducer, ProducerOpened, PublishAck, PublishExceptions, PublishRejected,
+    ServerLimits,
 };
 use weir_protocol::units::{Durability, Epoch};
+
+pub(super) use keys::Outbox;
 
 use super::pauses::Pauses;
 use super::{Ask, Context, Peer, micros};
@@ -41,6 +45,8 @@ pub(crate) struct PublishPlan {
     pub(crate) timeout: Duration,
     /// Least time a batch waits for more records.
     pub(crate) linger: Duration,
+    /// Records have idempotency keys, and are sent again until they have a result.
+    pub(crate) keyed: bool,
 }
 
 /// A lane with its stream.
@@ -73,6 +79,7 @@ pub(crate) struct Publishing {
     calm: bool,
     /// A record that waits for room: its place in the queue, and what it counts for.
     waiting: Option<(Ticket, u64)>,
+    pub(super) outbox: Outbox,
 }
 
 impl Publishing {
@@ -90,6 +97,7 @@ impl Publishing {
             next_burst: 0,
             calm: false,
             waiting: None,
+            outbox: Outbox::default(),
         }
     }
 
@@ -186,7 +194,7 @@ impl Publishing {
                 context.coverage.saw(Situation::ClientRestart);
             }
         }
-        complete(done, context);
+        self.complete(done, context);
     }
 
     pub(super) const fn calm(&mut self) {
@@ -228,14 +236,22 @@ impl Publishing {
                     machine.acked(lane, entry, now, &mut done).map_err(|error| error.to_string())?;
                 }
             }
+            FrameKind::PublishExceptions => {
+                let told = PublishExceptions::from_frame(frame).map_err(|error| error.to_string())?;
+                machine.excepted(lane, told).map_err(|error| error.to_string())?;
+            }
             FrameKind::PublishRejected => {
                 let rejected = PublishRejected::from_frame(frame).map_err(|error| error.to_string())?;
                 machine.rejected(lane, rejected, now, &mut done).map_err(|error| error.to_string())?;
             }
             other => return Err(format!("{other:?} on a publishing lane")),
         }
-        complete(done, context);
+        self.complete(done, context);
         Ok(())
+    }
+
+    fn complete(&mut self, done: Vec<Completion<()>>, context: &mut Context<'_>) {
+        if self.plan.keyed { self.complete_keyed(done, context) } else { complete(done, context) }
     }
 
     /// Does what can be done now.
@@ -255,7 +271,7 @@ impl Publishing {
         }
         let Some(machine) = &mut self.machine else { return };
         machine.tick(now, &mut done);
-        complete(done, context);
+        self.complete(done, context);
         self.enqueue(context);
         if let Some(machine) = &mut self.machine {
             self.woken.extend(machine.wakes());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use harness::Random;
-use harness::check::Event;
+use harness::check::{Event, VOID};
 use weir_broker::core::StreamId;
 use weir_client::core::consumer::{Command, Consumer, ConsumerOptions, Ended, Frame, LaneId, Step, Taken};
 use weir_protocol::ErrorCode;
@@ -299,7 +299,9 @@ impl Reading {
                 for (offset, record) in (stored.base_offset().get()..).zip(records.flatten()) {
                     if (from..until).contains(&Offset::new(offset)) {
                         let bytes = record.value.unwrap_or_default();
-                        let value = value_of(&bytes, context.record_bytes);
+                        let number = u32::try_from(offset - stored.base_offset().get()).unwrap_or(u32::MAX);
+                        let is_void = stored.section.voids.contains(number);
+                        let value = if is_void { Some(VOID) } else { value_of(&bytes, context.record_bytes) };
                         context.history.push(Event::Delivered {
                             reader: self.name,
                             partition,

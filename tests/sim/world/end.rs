@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use harness::check::Event as Seen;
+use harness::check::{Event as Seen, VOID};
 use weir_protocol::batch::StoredBatch;
 use weir_protocol::units::{Offset, PartitionId, PartitionKey};
 
@@ -131,9 +131,11 @@ impl World {
                     let stored = StoredBatch::decode(&mut bytes).map_err(|error| error.to_string())?;
                     let records = stored.producer.records().map_err(|error| error.to_string())?;
                     for (offset, record) in (stored.base_offset().get()..).zip(records) {
-                        let value = record.map_err(|error| error.to_string())?.value.unwrap_or_default();
+                        let record = record.map_err(|error| error.to_string())?;
                         if Offset::new(offset) >= next {
-                            values.push(value_of(&value, self.plan.record_bytes));
+                            let is_void = stored.section.voids.contains(record.offset_delta);
+                            let value = value_of(&record.value.unwrap_or_default(), self.plan.record_bytes);
+                            values.push(if is_void { Some(VOID) } else { value });
                             next = Offset::new(offset + 1);
                         }
                     }

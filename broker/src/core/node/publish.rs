@@ -1,14 +1,16 @@
 //! Batches on their way through a node: offered to their partition, journaled, and answered in order.
 
 use weir_protocol::ErrorCode;
-use weir_protocol::batch::ProducerBatch;
-use weir_protocol::message::{AckEntry, Publish, PublishOpen, PublishRejected};
-use weir_protocol::units::{Durability, Epoch, PartitionId, Sequence, TopicId};
-use weir_storage::frame::Frame;
+use weir_protocol::batch::{ProducerBatch, ProducerHeader, Voids};
+use weir_protocol::message::{AckEntry, Publish, PublishOpen, PublishRejected, RecordException};
+use weir_protocol::units::{Durability, Epoch, Offset, Timestamp, TopicId};
+use weir_storage::dedup::KeyDigest;
+use weir_storage::frame::{Frame, SkippedBatch};
 use weir_storage::state::AppendResult;
 
 use super::{Node, refuse_lane};
 use crate::core::coordinator::Refusal;
+use crate::core::dedup::{Decision, Found, Incoming, KeyAnswer, KeyProbe, Placing};
 use crate::core::partition::{Offered, Partition, memory_of};
 use crate::core::publish::{Answer, PendingAppend, PublishLane, Waiting};
 use crate::core::{Actions, LaneId, Now, Outgoing};
@@ -34,66 +36,173 @@ impl Node {
         (publish, bytes): (Publish, u64),
         actions: &mut Actions,
     ) {
-        let Some(state) = self.publishing.lane(lane) else { return };
+        if self.publishing.lane(lane).is_none() {
+            return;
+        }
         if !self.ingest.receive(lane, bytes) {
             let detail = format!("a batch of {bytes} bytes came without credit");
             actions.outgoing.push(Outgoing::Close(lane.connection, ErrorCode::CreditExceeded, detail));
             return;
         }
         self.publishing.moved(lane, now.monotonic_us);
-        let Publish { acked_below, batch } = publish;
-        let header = *batch.header();
-        let (offered, partition_epoch) = match self.admit(state.topic, &batch) {
-            Err((code, detail)) => (Offered::Refused(code, detail), Epoch::ZERO),
-            Ok(partition) => (partition.offer(&batch, acked_below, now.wall), partition.epoch()),
-        };
-        let entry = |result: AppendResult, duplicate: bool| AckEntry {
-            partition: header.partition.partition,
-            sequence: header.sequence,
-            base_offset: result.base_offset,
-            append_time: result.append_time,
-            partition_epoch,
-            durability: Durability::Durable,
-            duplicate,
-        };
-        match offered {
-            Offered::Appended { batch, result } => {
-                let key = header.partition;
-                let (end, stored_bytes) = (batch.end_offset(), batch.length() as u64);
-                let memory_bytes = memory_of(&batch);
-                self.counted.batches += 1;
-                self.counted.records += u64::from(header.record_count);
-                self.counted.bytes += stored_bytes;
-                self.hot.appended(key);
-                let entry = Some(entry(result, false));
-                let early = state.durability == Durability::Written;
-                let ticket = actions.append(Frame::Append { partition: key, acked_below, batch }, early);
-                let append = PendingAppend { lane, key, end, entry, frame_bytes: bytes, memory_bytes };
-                self.publishing.wait(ticket, Waiting::Append(append));
+        if let Some(incoming) = self.dedup.waiting().follow(Incoming { lane, publish, bytes }) {
+            self.offer(now, incoming, None, actions);
+        }
+    }
+
+    /// The keys that a batch waited for are known: it goes on, and with it those behind it, up to the next that has to wait.
+    pub(super) fn keys_found(&mut self, now: Now, answer: KeyAnswer, actions: &mut Actions) {
+        let Some((mut batches, is_current)) = self.dedup.take_waiting(answer.partition) else { return };
+        let Some(first) = batches.pop_front() else { return };
+        match answer.found {
+            None => self.refuse(&first, keys_unreadable(), actions),
+            Some(found) => {
+                let found = found.into_iter().map(|entry| (entry.digest, entry)).collect();
+                self.offer(now, first, is_current.then_some(&found), actions);
             }
-            Offered::Duplicate { result, durable } => {
-                self.counted.duplicates += 1;
-                let answer = Answer::Stored(entry(result, true));
-                let last = actions.last_ticket();
-                if !durable {
-                    // The original is among the frames given to the journal so far.
-                    let waiting = Waiting::Answer { lane, answer: Some(answer), frame_bytes: bytes };
-                    self.publishing.wait(last, waiting);
-                } else if !self.publishing.answer(lane, (answer, bytes), last) {
-                    self.ingest.release(lane, bytes, 0);
+        }
+        for incoming in batches {
+            if let Some(incoming) = self.dedup.waiting().follow(incoming) {
+                self.offer(now, incoming, None, actions);
+            }
+        }
+    }
+
+    /// Takes a batch, refuses it, or lets it wait for older keys. `found` are those it has waited for.
+    fn offer(&mut self, now: Now, incoming: Incoming, found: Option<&Found>, actions: &mut Actions) {
+        let Some(PublishLane { topic, .. }) = self.publishing.lane(incoming.lane) else {
+            self.ingest.release(incoming.lane, incoming.bytes, 0);
+            return;
+        };
+        let batch = &incoming.publish.batch;
+        let key_time = self.dedup.clock().now(now);
+        let (partition, horizon_us) = match self.admit(topic, batch) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.refuse(&incoming, refusal, actions),
+        };
+        let has_keys = batch.table().has_idempotency_keys();
+        let place = |base_offset: Offset, append_time: Timestamp| Placing {
+            partition: batch.header().partition,
+            base_offset,
+            append_time,
+            horizon_us,
+        };
+        match partition.offer(batch.header()) {
+            Offered::Refused(code, detail) => self.refuse(&incoming, (code, detail), actions),
+            Offered::Next => {
+                let now = if has_keys { now.wall.max(key_time) } else { now.wall };
+                let placing = place(partition.log_end(), partition.append_time(now));
+                let decision = if has_keys {
+                    self.dedup.decide(batch, &placing, found, &self.partitions)
+                } else {
+                    Decision::Append(Vec::new())
+                };
+                match decision {
+                    Decision::Append(exceptions) => {
+                        self.append(&incoming, placing.append_time, exceptions, actions);
+                    }
+                    Decision::Skip(exceptions) => self.skip(&incoming, exceptions, actions),
+                    Decision::Probe(digests) => self.probe(incoming, digests, actions),
                 }
             }
-            Offered::Refused(code, detail) => {
-                let place = (header.partition.partition, header.sequence);
-                if !self.reject((lane, bytes), place, (code, detail), actions) {
-                    self.ingest.release(lane, bytes, 0);
+            Offered::Duplicate(result) if result.voids.is_empty() => {
+                self.repeat(&incoming, &result, Vec::new(), actions);
+            }
+            Offered::Duplicate(result) => {
+                let placing = place(result.base_offset, result.append_time);
+                match self.dedup.decided(batch, &placing, &result.voids, (found, &self.partitions)) {
+                    Decision::Append(exceptions) | Decision::Skip(exceptions) => {
+                        self.repeat(&incoming, &result, exceptions, actions);
+                    }
+                    Decision::Probe(digests) => self.probe(incoming, digests, actions),
                 }
             }
         }
     }
 
-    /// The partition a batch is for, if the batch may go there.
-    fn admit(&mut self, topic: TopicId, batch: &ProducerBatch) -> Result<&mut Partition, Refusal> {
+    /// A batch waits until it is known whether its keys were taken long ago.
+    fn probe(&mut self, incoming: Incoming, digests: Vec<KeyDigest>, actions: &mut Actions) {
+        let partition = incoming.publish.batch.header().partition;
+        self.dedup.wait(incoming);
+        actions.key_probes.push(KeyProbe { partition, digests });
+    }
+
+    /// Appends a batch. The answer waits for the journal.
+    fn append(
+        &mut self,
+        incoming: &Incoming,
+        append_time: Timestamp,
+        exceptions: Vec<RecordException>,
+        actions: &mut Actions,
+    ) {
+        let Incoming { lane, publish: Publish { acked_below, batch }, bytes } = incoming;
+        let (lane, header) = (*lane, batch.header());
+        let Some(partition) = self.partitions.get_mut(&header.partition) else { return };
+        let voids = Voids::of(header.record_count, exceptions.iter().map(|exception| exception.record));
+        let (stored, result) = partition.append(batch, *acked_below, append_time, voids);
+        let entry = entry(header, partition.epoch(), &result, false);
+        let (key, end, memory_bytes) = (header.partition, stored.end_offset(), memory_of(&stored));
+        self.counted.batches += 1;
+        self.counted.records += u64::from(header.record_count) - exceptions.len() as u64;
+        self.counted.bytes += stored.length() as u64;
+        self.hot.appended(key);
+        let early = self.wants_early(lane);
+        let frame = Frame::Append { partition: key, acked_below: *acked_below, batch: stored };
+        let ticket = actions.append(frame, early);
+        let answer = Some(Answer::Stored(entry, exceptions));
+        let append = PendingAppend { lane, key, end, answer, frame_bytes: *bytes, memory_bytes };
+        self.publishing.wait(ticket, Waiting::Append(append));
+    }
+
+    /// Takes note of a batch of which nothing counts. The answer waits for the journal: the sequence is used up then, and what
+    /// the records are duplicates of is durable.
+    fn skip(&mut self, incoming: &Incoming, exceptions: Vec<RecordException>, actions: &mut Actions) {
+        let Incoming { lane, publish: Publish { acked_below, batch }, bytes } = incoming;
+        let (lane, header) = (*lane, batch.header());
+        let Some(partition) = self.partitions.get_mut(&header.partition) else { return };
+        let result = partition.skip(header, *acked_below);
+        let entry = entry(header, partition.epoch(), &result, false);
+        let skipped = SkippedBatch {
+            partition: header.partition,
+            producer: header.producer,
+            producer_epoch: header.producer_epoch,
+            sequence: header.sequence,
+            acked_below: *acked_below,
+            record_count: header.record_count,
+        };
+        let ticket = actions.append(Frame::Skipped(skipped), self.wants_early(lane));
+        let answer = Some(Answer::Stored(entry, exceptions));
+        self.publishing.wait(ticket, Waiting::Answer { lane, answer, frame_bytes: *bytes });
+    }
+
+    /// Answers a batch that was taken before as it was answered then.
+    fn repeat(
+        &mut self,
+        incoming: &Incoming,
+        result: &AppendResult,
+        exceptions: Vec<RecordException>,
+        actions: &Actions,
+    ) {
+        let (lane, bytes, header) = (incoming.lane, incoming.bytes, incoming.publish.batch.header());
+        self.counted.duplicates += 1;
+        let Some(partition) = self.partitions.get(&header.partition) else { return };
+        let answer = Answer::Stored(entry(header, partition.epoch(), result, true), exceptions);
+        let last = actions.last_ticket();
+        if result.base_offset >= partition.high_watermark() && self.durable_through < last {
+            // The original is among the frames given to the journal so far.
+            let waiting = Waiting::Answer { lane, answer: Some(answer), frame_bytes: bytes };
+            self.publishing.wait(last, waiting);
+        } else if !self.publishing.answer(lane, (answer, bytes), last) {
+            self.ingest.release(lane, bytes, 0);
+        }
+    }
+
+    fn wants_early(&self, lane: LaneId) -> bool {
+        self.publishing.lane(lane).is_some_and(|lane| lane.durability == Durability::Written)
+    }
+
+    /// The partition a batch is for, if the batch may go there, and how long its topic remembers keys.
+    fn admit(&self, topic: TopicId, batch: &ProducerBatch) -> Result<(&Partition, Option<u64>), Refusal> {
         let definition = self.coordinator.live_by_id(topic)?;
         let header = batch.header();
         let name = &definition.name;
@@ -118,27 +227,27 @@ impl Node {
         }
         let (partition, count) = (header.partition.partition, definition.settings.partitions);
         let detail = || format!("topic '{name}' has partitions 0 to {}, not {partition}", count - 1);
-        self.partitions.get_mut(&header.partition).ok_or_else(|| (ErrorCode::PartitionNotFound, detail()))
+        let found = self.partitions.get(&header.partition);
+        let partition = found.ok_or_else(|| (ErrorCode::PartitionNotFound, detail()))?;
+        Ok((partition, definition.settings.dedup_horizon_us))
     }
 
-    /// Refuses a batch, once those before it have their answers. Says whether that has to wait, with the batch's bytes.
-    fn reject(
-        &mut self,
-        (lane, frame_bytes): (LaneId, u64),
-        (partition, sequence): (PartitionId, Sequence),
-        (code, detail): Refusal,
-        actions: &mut Actions,
-    ) -> bool {
+    /// Refuses a batch, once those before it have their answers.
+    fn refuse(&mut self, incoming: &Incoming, (code, detail): Refusal, actions: &mut Actions) {
+        let (lane, bytes, header) = (incoming.lane, incoming.bytes, incoming.publish.batch.header());
+        let (partition, sequence) = (header.partition.partition, header.sequence);
         let retry_after_ms = if code == ErrorCode::StorageFull { STORAGE_FULL_RETRY_MS } else { 0 };
         actions.rejections.push(code);
         let rejected = PublishRejected { partition, sequence, code, retry_after_ms, detail };
-        self.publishing.answer(lane, (Answer::Refused(rejected), frame_bytes), actions.last_ticket())
+        if !self.publishing.answer(lane, (Answer::Refused(rejected), bytes), actions.last_ticket()) {
+            self.ingest.release(lane, bytes, 0);
+        }
     }
 
     pub(super) fn append_durable(&mut self, append: PendingAppend) {
         self.publishing.moved(append.lane, self.now.monotonic_us);
-        if let Some(entry) = append.entry {
-            self.publishing.give(append.lane, Answer::Stored(entry));
+        if let Some(answer) = append.answer {
+            self.publishing.give(append.lane, answer);
         }
         match self.partitions.get_mut(&append.key) {
             Some(partition) => {
@@ -150,4 +259,20 @@ impl Node {
             None => self.ingest.release(append.lane, append.frame_bytes, 0),
         }
     }
+}
+
+fn entry(header: &ProducerHeader, epoch: Epoch, result: &AppendResult, duplicate: bool) -> AckEntry {
+    AckEntry {
+        partition: header.partition.partition,
+        sequence: header.sequence,
+        base_offset: result.base_offset,
+        append_time: result.append_time,
+        partition_epoch: epoch,
+        durability: Durability::Durable,
+        duplicate,
+    }
+}
+
+fn keys_unreadable() -> Refusal {
+    (ErrorCode::Internal, "the idempotency keys of older records cannot be read".to_owned())
 }

@@ -1,7 +1,10 @@
 //! Scripts of events against the actions they must cause.
 
 mod cold;
+mod keys;
 mod waits;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use weir_protocol::ErrorCode;
@@ -9,17 +12,20 @@ use weir_protocol::batch::{
     BatchBuilder, BatchIdentity, Compression, ProducerBatch, RecordInput, StoredBatch,
 };
 use weir_protocol::frame::{FrameKind, RawFrame, take_frame};
-use weir_protocol::limits::FRAME_BYTES_MAX;
+use weir_protocol::limits::{DEDUP_HORIZON_US_DEFAULT, FRAME_BYTES_MAX};
 use weir_protocol::message::{
-    CreateTopic, Deliver, Done, Gap, GapReason, PartitionEnded, PartitionStarted, PartitionTrimmed, Publish,
-    PublishAck, PublishOpen, PublishRejected, StartAt, SubscribePartition, TopicInfo, TopicSettings,
-    TrimBefore, TrimPartition,
+    AlterTopic, CreateTopic, Deliver, Done, Gap, GapReason, PartitionEnded, PartitionStarted,
+    PartitionTrimmed, Publish, PublishAck, PublishOpen, PublishRejected, StartAt, SubscribePartition,
+    TopicInfo, TopicSettings, TrimBefore, TrimPartition,
 };
 use weir_protocol::units::{Durability, Offset, Sequence, Timestamp};
 
 mod bounds;
 
 use super::*;
+use keys::{FakeFilter, dedup};
+
+use crate::core::event::{Flushed, FlushedPartition};
 use crate::core::ingest::admit;
 use crate::core::{ColdAnswer, ColdResult, ConnectionId, StreamId, ToWrite};
 
@@ -46,6 +52,7 @@ const LIMITS: NodeLimits = NodeLimits {
 /// A node, and the eyes and hands around it.
 struct Script {
     node: Node,
+    filter: Arc<FakeFilter>,
     actions: Actions,
     now: Now,
     topic: TopicId,
@@ -70,9 +77,11 @@ impl Script {
     }
 
     fn with(limits: NodeLimits, credit: u64) -> Self {
-        let node = Node::recovered(limits, &NodeState::default(), |_| 0, (Incarnation::new(3), 1));
+        let (dedup, filter) = dedup();
+        let node = Node::recovered(limits, &NodeState::default(), |_| 0, dedup, (Incarnation::new(3), 1));
         let mut script = Self {
             node,
+            filter,
             actions: Actions::default(),
             now: Now { monotonic_us: 0, wall: Timestamp::from_micros(1_000_000) },
             topic: TopicId::default(),
@@ -85,6 +94,7 @@ impl Script {
             retention_bytes: None,
             batch_bytes_max: 16 << 10,
             explicit_partitions: false,
+            dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         };
         let create = CreateTopic { request: 1, name: "orders".to_owned(), settings };
         script.event(Event::Request(lane(CONTROL), Request::Create(create)));
@@ -152,7 +162,7 @@ impl Script {
             log_start: Offset::new(log_start),
             bytes: 77,
         };
-        self.event(Event::Flushed(vec![flushed]));
+        self.event(Event::Flushed(Flushed { partitions: vec![flushed], keys: 0 }));
     }
 
     fn trim(&mut self, request: u32, before: TrimBefore, dry_run: bool) {

@@ -5,7 +5,7 @@ mod tail;
 use std::collections::BTreeSet;
 
 use weir_protocol::ErrorCode;
-use weir_protocol::batch::{BrokerSection, ProducerBatch, StoredBatch, Voids};
+use weir_protocol::batch::{BrokerSection, ProducerBatch, ProducerHeader, StoredBatch, Voids};
 use weir_protocol::units::{Epoch, Offset, Sequence, Timestamp};
 use weir_storage::state::{AppendResult, PartitionState, Producers, Verdict};
 
@@ -32,24 +32,14 @@ pub struct Partition {
     waiters: BTreeSet<LaneId>,
 }
 
-/// What became of a batch that was offered.
+/// What a batch is to its partition.
 #[derive(Debug)]
 pub enum Offered {
-    /// It has a place now, and is to be journaled.
-    Appended {
-        /// The batch in its place.
-        batch: StoredBatch,
-        /// The same, for the answer.
-        result: AppendResult,
-    },
-    /// It was appended before.
-    Duplicate {
-        /// Where.
-        result: AppendResult,
-        /// Whether that is durable yet.
-        durable: bool,
-    },
-    /// It is refused; nothing has changed.
+    /// The next of its producer.
+    Next,
+    /// It was taken before, with this result.
+    Duplicate(AppendResult),
+    /// It cannot be taken.
     Refused(ErrorCode, String),
 }
 
@@ -83,50 +73,64 @@ impl Partition {
         }
     }
 
-    /// Offers a batch. If it is new it gets the next offsets, and `acked_below` is remembered with it.
-    pub fn offer(&mut self, producer: &ProducerBatch, acked_below: Sequence, wall: Timestamp) -> Offered {
-        let header = producer.header();
+    /// What a batch is, by its producer's sequence. Changes nothing.
+    pub fn offer(&self, header: &ProducerHeader) -> Offered {
         let (id, epoch, sequence) = (header.producer, header.producer_epoch, header.sequence);
-        match self.producers.check(id, epoch, sequence) {
-            Verdict::Next => {}
-            Verdict::Duplicate(result) => {
-                let durable = result.base_offset < self.high_watermark;
-                return Offered::Duplicate { result, durable };
-            }
+        let (code, detail) = match self.producers.check(id, epoch, sequence) {
+            Verdict::Next => return Offered::Next,
+            Verdict::Duplicate(result) => return Offered::Duplicate(result),
             Verdict::Forgotten => {
-                return refused(
-                    ErrorCode::SequenceForgotten,
-                    format!("sequence {sequence} was answered long ago"),
-                );
+                (ErrorCode::SequenceForgotten, format!("sequence {sequence} was answered long ago"))
             }
             Verdict::Gap { expected } => {
-                let detail = format!("sequence {sequence} came where {expected} was expected");
-                return refused(ErrorCode::SequenceGap, detail);
+                (ErrorCode::SequenceGap, format!("sequence {sequence} came where {expected} was expected"))
             }
             Verdict::Fenced { current } => {
                 let detail = format!("producer {id} is at epoch {current}, the batch at {epoch}");
-                return refused(ErrorCode::ProducerFenced, detail);
+                (ErrorCode::ProducerFenced, detail)
             }
             Verdict::Unknown => {
                 let detail = format!("producer {id} has no history here, but sent sequence {sequence}");
-                return refused(ErrorCode::ProducerUnknown, detail);
+                (ErrorCode::ProducerUnknown, detail)
             }
-        }
-        let append_time = wall.max(self.last_append_time);
-        let result =
-            AppendResult { base_offset: self.log_end, record_count: header.record_count, append_time };
-        let section = BrokerSection {
-            base_offset: self.log_end,
-            append_time,
-            partition_epoch: self.epoch,
-            voids: Voids::NONE,
         };
+        Offered::Refused(code, detail)
+    }
+
+    /// When a batch is appended that comes at `now`: time stamps of a partition never go back.
+    pub fn append_time(&self, now: Timestamp) -> Timestamp {
+        now.max(self.last_append_time)
+    }
+
+    /// Appends the next batch of its producer, which gets the next offsets, and remembers `acked_below` with it.
+    pub fn append(
+        &mut self,
+        producer: &ProducerBatch,
+        acked_below: Sequence,
+        append_time: Timestamp,
+        voids: Voids,
+    ) -> (StoredBatch, AppendResult) {
+        let header = producer.header();
+        let (base_offset, record_count) = (self.log_end, header.record_count);
+        let result = AppendResult { base_offset, record_count, append_time, voids: voids.clone() };
+        let section = BrokerSection { base_offset, append_time, partition_epoch: self.epoch, voids };
         let batch = StoredBatch { section, producer: producer.clone() };
-        self.producers.record(id, epoch, sequence, acked_below, result);
+        self.record(header, acked_below, result.clone());
         self.log_end = batch.end_offset();
         self.last_append_time = append_time;
         self.tail.push(batch.clone());
-        Offered::Appended { batch, result }
+        (batch, result)
+    }
+
+    /// Uses up the sequence of the next batch of a producer, of which nothing counts.
+    pub fn skip(&mut self, header: &ProducerHeader, acked_below: Sequence) -> AppendResult {
+        let result = AppendResult::skipped(self.log_end, self.last_append_time, header.record_count);
+        self.record(header, acked_below, result.clone());
+        result
+    }
+
+    fn record(&mut self, header: &ProducerHeader, acked_below: Sequence, result: AppendResult) {
+        self.producers.record(header.producer, header.producer_epoch, header.sequence, acked_below, result);
     }
 
     /// Everything below `end` is durable now: it becomes visible. Gives the lanes that waited for that.
@@ -217,6 +221,16 @@ impl Partition {
         self.log_start
     }
 
+    /// The offset the next record gets.
+    pub const fn log_end(&self) -> Offset {
+        self.log_end
+    }
+
+    /// When the last batch was appended.
+    pub const fn last_append_time(&self) -> Timestamp {
+        self.last_append_time
+    }
+
     /// The offset after the last visible record.
     pub const fn high_watermark(&self) -> Offset {
         self.high_watermark
@@ -226,8 +240,4 @@ impl Partition {
     pub const fn tail(&self) -> &Tail {
         &self.tail
     }
-}
-
-const fn refused(code: ErrorCode, detail: String) -> Offered {
-    Offered::Refused(code, detail)
 }

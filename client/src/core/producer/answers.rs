@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir_protocol::message::{AckEntry, PublishRejected};
+use weir_protocol::message::{AckEntry, PublishExceptions, PublishRejected};
 use weir_protocol::units::PartitionId;
 use weir_protocol::{ErrorClass, ErrorCode};
 
@@ -75,11 +75,23 @@ impl<T> Producer<T> {
         self.unresolved.remove(&batch.number);
         self.window.release(batch.cost, u64::from(batch.records));
         let (ticket, records) = (batch.ticket.take(), batch.records);
+        let exceptions = std::mem::take(&mut batch.exceptions);
         if let (Some(ticket), Some(bytes)) = (ticket, batch.into_sealed()) {
-            out.push(Completion { ticket, records, outcome: Outcome::Stored(*entry, bytes) });
+            out.push(Completion { ticket, records, outcome: Outcome::Stored(*entry, exceptions, bytes) });
         }
         self.schedule_later(partition);
         Ok(())
+    }
+
+    /// Some records do not share the result of their batch, which comes next.
+    ///
+    /// # Errors
+    /// If no such batch waits for an answer on this lane, or has no such records.
+    pub fn excepted(&mut self, lane: LaneId, told: PublishExceptions) -> Result<(), Violation> {
+        let (partition, sequence) = (told.partition, told.sequence);
+        let is_here = self.lane_of(partition) == lane;
+        let queue = self.queue_mut(partition).filter(|_| is_here).ok_or(Violation { partition, sequence })?;
+        queue.excepted(told)
     }
 
     /// The broker refused a batch.

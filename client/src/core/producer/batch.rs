@@ -1,6 +1,7 @@
 //! One batch on its way: open, closed, being sealed, sealed; and how it ends.
 
 use weir_protocol::batch::{BatchBuilder, BatchIdentity, Compression, ProducerBatch};
+use weir_protocol::message::RecordException;
 
 use crate::core::producer::types::{BatchNumber, Failed, Why};
 use crate::core::time::Mono;
@@ -21,6 +22,8 @@ pub(super) struct Batch<T> {
     pub(super) maybe_stored: bool,
     /// It need not wait for more records.
     pub(super) due: bool,
+    /// Records whose result is not that of the batch, as far as the broker has told.
+    pub(super) exceptions: Vec<RecordException>,
 }
 
 /// A batch that came to its end without being stored, as far as is known.
@@ -60,6 +63,7 @@ impl<T> Batch<T> {
             attempts: 0,
             maybe_stored: false,
             due: false,
+            exceptions: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{BatchIdentity, BuildError, ProducerBatch, RecordInput};
-use weir_protocol::message::{AckEntry, Publish, PublishRejected};
+use weir_protocol::message::{AckEntry, Publish, PublishExceptions, PublishRejected};
 use weir_protocol::units::{PartitionId, PartitionKey, Sequence, TopicId};
 
 use crate::core::producer::batch::{Batch, Content, Ended, readdress};
@@ -285,6 +285,25 @@ impl<T> Partition<T> {
         Ok(self.batches.pop_front())
     }
 
+    /// Records of the batch whose turn it is do not share its result. After a refusal the batch is sent again, and so
+    /// is this.
+    pub(super) fn excepted(&mut self, told: PublishExceptions) -> Result<(), Violation> {
+        if told.sequence < self.base {
+            return Ok(());
+        }
+        self.check_turn(told.sequence)?;
+        let violation = self.violation(told.sequence);
+        let Some(batch) = self.batches.front_mut().filter(|_| self.rejected == 0) else { return Ok(()) };
+        for exception in told.exceptions {
+            let follows = batch.exceptions.last().is_none_or(|last| last.record < exception.record);
+            if !follows || exception.record >= batch.records {
+                return Err(violation);
+            }
+            batch.exceptions.push(exception);
+        }
+        Ok(())
+    }
+
     /// Answers come in the order of sending.
     fn check_turn(&self, sequence: Sequence) -> Result<(), Violation> {
         let expected = self.base.get() + self.rejected as u64;
@@ -318,6 +337,7 @@ impl<T> Partition<T> {
     pub(super) fn lane_lost(&mut self) {
         let unanswered = self.batches.iter_mut().take(self.sent).skip(self.rejected);
         unanswered.for_each(|batch| batch.maybe_stored = true);
+        self.batches.iter_mut().for_each(|batch| batch.exceptions.clear());
         self.sent = 0;
         self.rejected = 0;
         self.verdict = None;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{BatchBuilder, BatchIdentity, ProducerBatch};
-use weir_protocol::message::AckEntry;
+use weir_protocol::message::{AckEntry, RecordException};
 use weir_protocol::units::{Epoch, PartitionId, ProducerId, Sequence, TopicId};
 
 use crate::options::Retry;
@@ -147,8 +147,8 @@ pub struct Completion<T> {
 /// The result of a batch.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It is stored. Its bytes come along so that their memory can be used again.
-    Stored(AckEntry, ProducerBatch),
+    /// It is stored, except for the records that are named. Its bytes come along so that their memory can be used again.
+    Stored(AckEntry, Vec<RecordException>, ProducerBatch),
     /// It is not, or nobody knows.
     Failed(Failed),
 }

@@ -8,7 +8,8 @@ use weir_protocol::ErrorClass;
 use weir_protocol::frame::FrameKind;
 use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
 use weir_protocol::message::{
-    Failure, Grant, Message as _, Publish, PublishAck, PublishOpen, PublishRejected, Throttled,
+    Failure, Grant, Message as _, Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected,
+    Throttled,
 };
 
 use crate::core::producer::{LaneId, Outgoing, OutgoingContent, Why};
@@ -142,6 +143,10 @@ async fn receive(shared: &ProducerShared, lane: LaneId, recv: RecvStream) -> Res
                 shared.with(|state, out| {
                     ack.entries.iter().try_for_each(|entry| state.machine.acked(lane, entry, now, out))
                 })?;
+            }
+            FrameKind::PublishExceptions => {
+                let told = PublishExceptions::from_frame(&frame)?;
+                shared.with(|state, _| state.machine.excepted(lane, told))?;
             }
             FrameKind::PublishRejected => {
                 let rejected = PublishRejected::from_frame(&frame)?;

@@ -23,7 +23,8 @@ impl<D: Disk> Flusher<D> {
     /// Needs a little space itself, for the parts of the state in which a log start has moved.
     pub(super) fn free_space(&mut self) -> Result<bool, FlushError> {
         let merge = self.merge.take();
-        let mut changed = merge.is_some();
+        let mut changed = merge.is_some() || self.key_merge.is_some();
+        self.stop_key_merge();
         if let Some(merge) = merge {
             merge.give_up(&mut self.checkpointer);
         }

@@ -13,6 +13,7 @@ use weir_protocol::units::{Epoch, Incarnation, JournalPosition};
 use super::Flusher;
 use super::stage::encode_parts;
 use crate::checkpoint::{Found, Manifest, Part, PartPlace, Paths, SLOTS, Slots, write_parts};
+use crate::dedup::generation::generation_name;
 use crate::disk::{BLOCK_BYTES, Context, Disk, DiskError, Mode};
 use crate::frame::virtual_shard_of;
 use crate::journal::{Identity, Journal, JournalError, JournalId, JournalOptions};
@@ -132,6 +133,9 @@ impl<D: Disk> Flusher<D> {
             clean: true,
             born: true,
             segments: last.segments.clone(),
+            generations: last.generations.clone(),
+            key_seed: last.key_seed,
+            running_us: last.running_us,
             parts,
             retired_segments: std::collections::BTreeSet::new(),
             retired_states: std::collections::BTreeSet::new(),
@@ -147,7 +151,7 @@ impl<D: Disk> Flusher<D> {
         })
     }
 
-    /// Gives all segments and their indexes a second name.
+    /// Gives all segments, their indexes and all generations of keys a second name.
     fn link_segments(&self, target: &Paths) -> Result<(), SnapshotError> {
         let (disk, paths) = (&self.checkpointer.disk, &self.checkpointer.paths);
         for segment in self.checkpointer.manifest().segments.keys() {
@@ -157,6 +161,9 @@ impl<D: Disk> Flusher<D> {
                 Err(SnapshotError::Disk(error)) if error.source.kind() == ErrorKind::NotFound => {}
                 linked => linked?,
             }
+        }
+        for generation in self.checkpointer.manifest().generations.keys() {
+            link(disk, &paths.segments, &target.segments, &generation_name(*generation))?;
         }
         Ok(())
     }

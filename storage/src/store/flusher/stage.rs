@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use weir_protocol::batch::StoredBatch;
 use weir_protocol::units::{JournalPosition, Offset, PartitionKey, Timestamp};
 
+use super::keys::StagedKeys;
 use crate::checkpoint::Part;
+use crate::dedup::KeySeed;
 use crate::disk::{AlignedBuffer, Disk, DiskError};
 use crate::frame::{Frame, virtual_shard_of};
 use crate::segment::{SegmentPlan, SegmentWriter, WrittenSegment};
@@ -31,12 +33,14 @@ pub(super) struct Stage {
     touched: BTreeSet<PartitionKey>,
     /// Partitions that are gone.
     gone: BTreeSet<PartitionKey>,
+    /// Keys of applied frames.
+    pub(super) keys: StagedKeys,
     /// Memory to write from, used again and again.
     buffer: Option<AlignedBuffer>,
 }
 
 impl Stage {
-    pub(super) fn new(applied: JournalPosition) -> Self {
+    pub(super) fn new(applied: JournalPosition, seed: KeySeed) -> Self {
         Self {
             applied,
             checkpointed: applied,
@@ -46,6 +50,7 @@ impl Stage {
             parts: BTreeSet::new(),
             touched: BTreeSet::new(),
             gone: BTreeSet::new(),
+            keys: StagedKeys::new(seed),
             buffer: None,
         }
     }
@@ -67,7 +72,11 @@ impl Stage {
 
     /// Applies a frame to the state and keeps its batch.
     pub(super) fn apply(&mut self, state: &mut NodeState, frame: Frame) -> Result<(), ApplyError> {
-        match state.try_apply(&frame)? {
+        let applied = state.try_apply(&frame)?;
+        if let Frame::Append { partition, batch, .. } = &frame {
+            self.keys.note(state, partition.topic, batch);
+        }
+        match applied {
             Applied::Nothing => return Ok(()),
             Applied::Topic => {
                 self.parts.insert(Part::Topics);
@@ -111,7 +120,7 @@ impl Stage {
         checkpointer: &mut Checkpointer<D>,
         options: &SegmentOptions,
         state: &NodeState,
-        now: Timestamp,
+        (now, running_us): (Timestamp, u64),
     ) -> Result<(), DiskError> {
         self.drop_trimmed(state);
         for group in self.groups(options) {
@@ -122,7 +131,7 @@ impl Stage {
                 self.unwritten_bytes -= bytes_of(&batches);
             }
         }
-        Ok(())
+        self.keys.write(checkpointer, running_us)
     }
 
     /// Leaves out batches whose records were all given up.
@@ -216,6 +225,8 @@ impl Stage {
             bounds: bounds.collect(),
             gone: self.gone.clone(),
             added: std::mem::take(&mut self.written),
+            added_keys: std::mem::take(&mut self.keys.written),
+            replaced_keys: self.keys.given_up.clone(),
             ..Change::default()
         }
     }
@@ -230,6 +241,7 @@ impl Stage {
             self.gone.clear();
         } else {
             self.written = change.added;
+            self.keys.written = change.added_keys;
         }
     }
 }

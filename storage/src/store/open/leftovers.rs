@@ -53,7 +53,7 @@ pub(in crate::store) fn find<D: Disk>(
                 found.free_segment = found.free_segment.max(segment.next());
                 let is_spent =
                     segment >= manifest.next_segment || manifest.retired_segments.contains(&segment);
-                if manifest.segments.contains_key(&segment) {
+                if manifest.segments.contains_key(&segment) || manifest.generations.contains_key(&segment) {
                     continue;
                 }
                 let is_named = slots.names_segment(segment);

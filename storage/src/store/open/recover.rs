@@ -6,13 +6,14 @@ use uuid::Uuid;
 use weir_protocol::units::{Incarnation, Timestamp};
 
 use super::leftovers;
-use super::{Checkpoint, OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict};
+use super::{Checkpoint, OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict, random_seed};
 use crate::checkpoint::{Found, LoadError, Manifest, Paths, Slots, load};
 use crate::disk::Disk;
 use crate::journal::{Identity, Journal, Replay, ReplayFrom, Tail};
 use crate::state::NodeState;
 use crate::store::checkpointer::Checkpointer;
 use crate::store::flusher::Flusher;
+use crate::store::keys::Keys;
 use crate::store::reader::Reader;
 use crate::store::shared::Shared;
 
@@ -51,6 +52,7 @@ impl<D: Disk> Recovered<D> {
     pub(super) fn into_opened(self, lock: D::Lock, repaired: Vec<String>) -> Opened<D> {
         Opened {
             state: self.flusher.state().clone(),
+            key_seed: self.flusher.key_seed(),
             journal: self.journal,
             flusher: self.flusher,
             reader: self.reader,
@@ -87,7 +89,7 @@ impl<D: Disk> Recovery<D> {
         found: &[Found; 2],
         tail: &Tail,
     ) -> Result<Begun<D>, OpenError> {
-        let Checkpoint { manifest, state, directories, catalog, unreadable } = checkpoint;
+        let Checkpoint { manifest, state, directories, catalog, unreadable, .. } = checkpoint;
         // From here on the journal is known to be whole: what a dead flush has left behind is in it.
         let mut slots = Slots::new(self.disk.clone(), self.paths.clone(), found);
         slots.distrust_above(manifest.generation);
@@ -110,10 +112,17 @@ impl<D: Disk> Recovery<D> {
             }
         }
         let (disk, paths) = (self.disk.clone(), self.paths.clone());
-        let shared = Arc::new(Shared::new(disk, paths.segments.clone(), manifest.node, catalog));
+        let damaged = &mut report.damaged;
+        let keys = Keys::load(&disk, &paths, manifest, (self.options.keys, damaged))?;
+        let manifest = Manifest {
+            // A version that did not know of keys has remembered none.
+            key_seed: manifest.key_seed.or_else(|| Some(random_seed())),
+            ..manifest.clone()
+        };
+        let shared = Arc::new(Shared::new(disk, paths.segments.clone(), manifest.node, (catalog, keys)));
         let reader = Reader::new(Arc::clone(&shared));
         let mut checkpointer =
-            Checkpointer::new(self.disk.clone(), paths, Arc::clone(&shared), slots, manifest.clone());
+            Checkpointer::new(self.disk.clone(), paths, Arc::clone(&shared), slots, manifest);
         checkpointer.skip_numbers(leftovers.free_segment, leftovers.free_state);
         checkpointer.retire(leftovers.retired_segments, leftovers.retired_states);
         // A segment that was salvaged is left as it is: it is neither merged nor removed.

@@ -9,7 +9,7 @@ use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 
 use super::follow::{Follower, Step};
 use super::plan::{Finding, newest, replay_past};
-use super::{RepairError, Repaired, record};
+use super::{Loss, RepairError, Repaired, record};
 use crate::checkpoint::{Found, Paths, Slots};
 use crate::disk::{Context, Disk, DiskError};
 use crate::journal::{Identity, Replay, ReplayFrom};
@@ -77,6 +77,10 @@ fn give_up<D: Disk>(
     let now = recovery.now;
     let begun = recovery.begin(checkpoint, found, replay.tail())?;
     let mut flusher = begun.flusher;
+    flusher.give_up_keys(chosen.iter().filter_map(|finding| match finding.loss {
+        Loss::Keys(generation) => Some(generation),
+        Loss::Journal(_) | Loss::Records { .. } => None,
+    }));
     for (partition, records) in in_segments(chosen) {
         flusher.give_up(partition, records, now)?;
     }
@@ -120,7 +124,7 @@ fn give_up<D: Disk>(
 fn in_segments(chosen: &[Finding]) -> impl Iterator<Item = (PartitionKey, Range<Offset>)> {
     chosen
         .iter()
-        .filter(|finding| matches!(finding.loss, super::Loss::Records { .. }))
+        .filter(|finding| matches!(finding.loss, Loss::Records { .. }))
         .flat_map(|finding| &finding.records)
         .map(|records| (records.partition, records.offsets.clone()))
 }
@@ -139,9 +143,9 @@ fn refuse_if_too_many(state: &NodeState, chosen: &[Finding]) -> Result<(), Repai
     Ok(())
 }
 
-/// The segments that hold records that are given up.
+/// The segments that hold records that are given up, and generations of keys that are.
 fn segments_of(chosen: &[Finding]) -> impl Iterator<Item = &Path> {
-    let segments = chosen.iter().filter(|finding| matches!(finding.loss, super::Loss::Records { .. }));
+    let segments = chosen.iter().filter(|finding| !matches!(finding.loss, Loss::Journal(_)));
     segments.flat_map(|finding| finding.files.iter().map(PathBuf::as_path))
 }
 

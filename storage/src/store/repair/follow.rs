@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use weir_protocol::batch::BROKER_SECTION_BYTES;
-use weir_protocol::limits::{BATCH_BYTES_LIMIT, BATCH_RECORDS_MAX};
+use weir_protocol::limits::{BATCH_BYTES_LIMIT, BATCH_RECORDS_MAX, DEDUP_HORIZON_US_DEFAULT};
 use weir_protocol::message::TopicSettings;
 use weir_protocol::units::{Offset, PartitionId, PartitionKey, Timestamp, TopicId, VirtualShard};
 
@@ -138,6 +138,7 @@ impl Follower {
             retention_bytes: None,
             batch_bytes_max: BATCH_BYTES_LIMIT,
             explicit_partitions: false,
+            dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         };
         let name = format!("recovered-{topic}");
         let frame =

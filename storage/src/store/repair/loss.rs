@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use weir_protocol::units::{JournalPosition, Offset, PartitionId};
+use weir_protocol::units::{JournalPosition, Offset, PartitionId, SegmentId};
 
 /// A range that is damaged and can be given up.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,11 +20,13 @@ pub enum Loss {
         /// The records.
         offsets: Range<Offset>,
     },
+    /// A generation of idempotency keys: `keys:NUMBER`. A record that is sent again under one of them is stored again.
+    Keys(SegmentId),
 }
 
 /// A text that names nothing that could be given up.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{text:?} is no range: it looks like journal:4096..8192 or orders/0:10..20")]
+#[error("{text:?} is no range: it looks like journal:4096..8192, orders/0:10..20 or keys:7")]
 pub struct ParseLossError {
     /// The text.
     pub text: String,
@@ -33,6 +35,7 @@ pub struct ParseLossError {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Keys(generation) => write!(f, "keys:{generation}"),
             Self::Journal(positions) => write!(f, "journal:{}..{}", positions.start, positions.end),
             Self::Records { topic, partition, offsets } => {
                 write!(f, "{topic}/{partition}:{}..{}", offsets.start, offsets.end)
@@ -51,12 +54,15 @@ impl FromStr for Loss {
 
 fn parse(text: &str) -> Option<Loss> {
     let (place, range) = text.rsplit_once(':')?;
+    // Names of topics have no slash, so neither keys nor the journal can be taken for one.
+    if place == "keys" {
+        return range.parse().ok().map(|number| Loss::Keys(SegmentId::new(number)));
+    }
     let (start, end) = range.split_once("..")?;
     let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
     if start >= end {
         return None;
     }
-    // Names of topics have no slash, so the journal cannot be taken for one.
     if place == "journal" {
         return Some(Loss::Journal(JournalPosition::new(start)..JournalPosition::new(end)));
     }
@@ -76,6 +82,8 @@ mod tests {
             "journal:4096..8192",
             "orders/0:10..20",
             "journal/7:0..1",
+            "keys:17",
+            "keys/3:0..1",
             "a.b-c_d/9999:1..18446744073709551615",
         ] {
             assert_eq!(text.parse::<Loss>().map(|loss| loss.to_string()), Ok(text.to_owned()));
@@ -95,6 +103,8 @@ mod tests {
             "orders/x:1..2",
             "orders/0:1-2",
             "orders/0:..2",
+            "keys:",
+            "keys:1..2",
         ] {
             assert!(text.parse::<Loss>().is_err(), "{text}");
         }

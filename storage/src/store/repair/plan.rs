@@ -1,15 +1,18 @@
 //! What could be given up, without doing it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use weir_protocol::units::{JournalPosition, Offset, PartitionKey, Timestamp};
+use weir_protocol::units::{JournalPosition, Offset, PartitionKey, SegmentId, Timestamp};
 
 use super::follow::{Follower, Step};
 use super::loss::Loss;
 use crate::checkpoint::{Found, Paths};
+use crate::dedup::generation::EXTENSION;
 use crate::disk::Disk;
 use crate::journal::{Identity, Replay, ReplayError, ReplayFrom};
+use crate::segment::segment_of_name;
 use crate::state::{GivenUp, NodeState};
 use crate::store::open::{Checkpoint, OpenError, choose, read_slots};
 use crate::store::verify::VerifyReport;
@@ -68,11 +71,35 @@ pub(in crate::store) fn plan<D: Disk>(
             plan.findings.push(in_segments(report, partition.partition, &partition.topic, offsets));
         }
     }
+    plan.findings.extend(lost_keys(report));
     let found = read_slots(disk, paths)?;
     if let Some(checkpoint) = newest(disk, paths, &found)? {
         journal(disk, paths, checkpoint, &mut plan)?;
     }
     Ok(plan)
+}
+
+/// Generations of keys that cannot be read, or not all of them.
+fn lost_keys(report: &VerifyReport) -> impl Iterator<Item = Finding> {
+    let mut lost: BTreeMap<SegmentId, Finding> = BTreeMap::new();
+    for damage in report.damage.iter().filter(|damage| !damage.is_harmless) {
+        let name = damage.path.file_name().and_then(|name| name.to_str());
+        let is_keys = damage.path.extension().is_some_and(|extension| extension == EXTENSION);
+        let Some(number) = name.and_then(segment_of_name).filter(|_| is_keys) else { continue };
+        let finding = lost.entry(number).or_insert_with(|| Finding {
+            loss: Loss::Keys(number),
+            what: format!(
+                "{}: {}; what is sent again under one of its keys is stored again",
+                damage.path.display(),
+                damage.what
+            ),
+            bytes: 0,
+            records: Vec::new(),
+            files: vec![damage.path.clone()],
+        });
+        finding.bytes += damage.bytes.end - damage.bytes.start;
+    }
+    lost.into_values()
 }
 
 /// The checkpoint that a start would use.

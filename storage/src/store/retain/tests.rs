@@ -1,3 +1,4 @@
+use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::units::SegmentId;
 
 use super::super::catalog::Extent;
@@ -11,6 +12,7 @@ fn settings(age_us: Option<u64>, bytes: Option<u64>) -> TopicSettings {
         retention_bytes: bytes,
         batch_bytes_max: 1 << 20,
         explicit_partitions: false,
+        dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
     }
 }
 

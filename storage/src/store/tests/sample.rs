@@ -3,6 +3,7 @@
 use weir_protocol::batch::{
     BatchBuilder, BatchIdentity, BrokerSection, Compression, RecordInput, StoredBatch, Voids,
 };
+use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::TopicSettings;
 use weir_protocol::units::{
     Epoch, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp, TopicId,
@@ -26,6 +27,7 @@ pub(super) fn topic(id: u8) -> TopicDefinition {
             retention_bytes: None,
             batch_bytes_max: 1 << 20,
             explicit_partitions: false,
+            dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         },
     }
 }
@@ -126,6 +128,6 @@ pub(super) fn stored(frame: &Frame) -> Vec<u8> {
             batch.encode(&mut out);
             out
         }
-        Frame::Topic(_) | Frame::TopicDeleted(_) | Frame::Trim { .. } => Vec::new(),
+        Frame::Topic(_) | Frame::TopicDeleted(_) | Frame::Trim { .. } | Frame::Skipped(_) => Vec::new(),
     }
 }

@@ -1,5 +1,8 @@
 //! Verifies segments and their indexes, batch by batch.
 
+use std::ops::ControlFlow;
+
+use super::keys::check_keys;
 use super::source::{Standing, damaged_batches, open};
 use super::{Progress, VerifyReport};
 use crate::checkpoint::{Manifest, Paths, SegmentFacts};
@@ -32,7 +35,8 @@ impl<'a, D: Disk> Verifier<'a, D> {
         state: &'a NodeState,
         progress: &'a mut dyn FnMut(Progress),
     ) -> Self {
-        let bytes_total = manifest.segments.values().map(|facts| facts.bytes).sum();
+        let keys = manifest.generations.values().map(|facts| facts.bytes);
+        let bytes_total = manifest.segments.values().map(|facts| facts.bytes).chain(keys).sum();
         Self { disk, paths, manifest, state, progress, bytes_total, bytes_done: 0, bytes_told: 0 }
     }
 
@@ -43,9 +47,24 @@ impl<'a, D: Disk> Verifier<'a, D> {
             let identity = SegmentIdentity { node: self.manifest.node, segment: *segment };
             self.segment(identity, facts, &mut found, report)?;
         }
+        Ok(found)
+    }
+
+    /// Verifies all generations of keys.
+    pub(super) fn keys(&mut self, report: &mut VerifyReport) -> Result<(), OpenError> {
+        for (generation, facts) in &self.manifest.generations {
+            let identity = SegmentIdentity { node: self.manifest.node, segment: *generation };
+            let place = (self.disk, self.paths.segments.as_path());
+            let mut pace = |bytes| {
+                self.done(bytes);
+                ControlFlow::Continue(())
+            };
+            let checked = check_keys(place, (identity, *facts), &mut report.damage, &mut pace)?;
+            assert!(checked.is_continue(), "nobody stops a verification");
+        }
         self.tell(self.bytes_total);
         report.bytes += self.bytes_done;
-        Ok(found)
+        Ok(())
     }
 
     fn segment(

@@ -1,8 +1,8 @@
 //! The application of a producer: it sends records as far as there is room, and notes what comes of them.
 
 use harness::check::Event;
-use weir_client::core::producer::{Completion, Outcome, PushError, Routing, Why};
-use weir_protocol::batch::{BatchBuilder, ProducerBatch, RecordInput};
+use weir_client::core::producer::{Completion, Outcome, Routing, Why};
+use weir_protocol::batch::{ProducerBatch, RecordInput};
 use weir_protocol::units::{Durability, PartitionId};
 
 use super::Publishing;
@@ -69,6 +69,9 @@ impl Publishing {
     }
 
     fn push(&mut self, cost: u64, context: &mut Context<'_>) {
+        if self.plan.keyed {
+            return self.push_keyed(cost, context);
+        }
         let value = context.number();
         let bytes = payload(value, context.record_bytes);
         let record = RecordInput { value: Some(&bytes), ..RecordInput::default() };
@@ -77,25 +80,9 @@ impl Publishing {
             1 => Routing::Hash(self.random.next()),
             _ => Routing::Partition(PartitionId::new(0)),
         };
-        let now = context.mono();
-        let Some(machine) = &mut self.machine else { return };
-        loop {
-            let Ok(partition) = machine.route(routing) else { return };
-            match machine.push(partition, &record, cost) {
-                Ok(pushed) => {
-                    self.woken.extend(pushed.wake);
-                    let (client, level) = (self.name, level_of(self.plan.durability));
-                    let partition = partition.get();
-                    context.history.push(Event::Send { client, partition, value, level });
-                    return;
-                }
-                Err(PushError::Closed { wake }) => self.woken.extend(wake),
-                Err(PushError::NeedsBatch { bytes_max, .. }) => {
-                    machine.open_batch(partition, BatchBuilder::new(bytes_max), (), now);
-                }
-                Err(other) => return context.defect(|| format!("a record was not taken: {other:?}")),
-            }
-        }
+        let Some(partition) = self.put(routing, &record, cost, context) else { return };
+        let (client, level) = (self.name, level_of(self.plan.durability));
+        context.history.push(Event::Send { client, partition, value, level });
     }
 }
 
@@ -103,7 +90,10 @@ impl Publishing {
 pub(super) fn complete(done: Vec<Completion<()>>, context: &mut Context<'_>) {
     for completion in done {
         match completion.outcome {
-            Outcome::Stored(entry, batch) => {
+            Outcome::Stored(entry, exceptions, batch) => {
+                if !exceptions.is_empty() {
+                    context.defect(|| format!("records without a key are void: {exceptions:?}"));
+                }
                 if entry.duplicate {
                     context.coverage.saw(Situation::Duplicate);
                 }

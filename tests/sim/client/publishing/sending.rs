@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use harness::check::Event;
-use weir_client::core::producer::{LaneId, Outgoing, OutgoingContent};
-use weir_protocol::batch::{Compression, ProducerBatch};
+use weir_client::core::producer::{LaneId, Outgoing, OutgoingContent, PushError, Routing};
+use weir_protocol::batch::{BatchBuilder, Compression, ProducerBatch, RecordInput};
 use weir_protocol::message::{Message, Publish, PublishOpen};
 
-use super::application::complete;
 use super::{Publishing, Stream};
 use crate::client::{Context, Output, Peer};
 use crate::coverage::Situation;
@@ -92,7 +91,7 @@ impl Publishing {
                 let mut done = Vec::new();
                 let batch = builder.finish(&identity, Compression::None);
                 let is_sent = machine.sealed(lane, &mut outgoing, &batch, &mut done);
-                complete(done, context);
+                self.complete(done, context);
                 if !is_sent {
                     return None;
                 }
@@ -101,5 +100,34 @@ impl Publishing {
             OutgoingContent::Taken => return None,
         };
         Some(batch)
+    }
+
+    /// Puts a record into a batch. Says which partition it went to.
+    pub(super) fn put(
+        &mut self,
+        routing: Routing,
+        record: &RecordInput<'_>,
+        cost: u64,
+        context: &mut Context<'_>,
+    ) -> Option<u32> {
+        let now = context.mono();
+        let machine = self.machine.as_mut()?;
+        loop {
+            let partition = machine.route(routing).ok()?;
+            match machine.push(partition, record, cost) {
+                Ok(pushed) => {
+                    self.woken.extend(pushed.wake);
+                    return Some(partition.get());
+                }
+                Err(PushError::Closed { wake }) => self.woken.extend(wake),
+                Err(PushError::NeedsBatch { bytes_max, .. }) => {
+                    machine.open_batch(partition, BatchBuilder::new(bytes_max), (), now);
+                }
+                Err(other) => {
+                    context.defect(|| format!("a record was not taken: {other:?}"));
+                    return None;
+                }
+            }
+        }
     }
 }

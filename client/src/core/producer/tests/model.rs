@@ -88,7 +88,7 @@ impl World {
     fn complete(&mut self, out: Vec<Completion<u64>>) {
         for done in out {
             let (batch, stored) = match done.outcome {
-                Outcome::Stored(entry, batch) => (batch, Ok(entry)),
+                Outcome::Stored(entry, _, batch) => (batch, Ok(entry)),
                 Outcome::Failed(failed) => (failed.batch, Err(failed.maybe_stored)),
             };
             let all = ids(&batch);

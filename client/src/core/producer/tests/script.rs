@@ -1,5 +1,6 @@
 //! Scripts: given events, expected actions.
 
+use weir_protocol::message::{PublishExceptions, RecordException, RecordFate};
 use weir_protocol::units::{Durability, Offset, Sequence, Timestamp};
 
 use super::*;
@@ -429,4 +430,50 @@ fn partitions_of_a_lane_take_turns() {
     let turns: Vec<u32> =
         send(&mut producer, LANE, &mut out).iter().map(|(sent, _)| sent.partition.get()).collect();
     assert_eq!(turns, [0, 1, 0, 1, 0, 1]);
+}
+
+fn excepted(sequence: u64, records: &[u32]) -> PublishExceptions {
+    let exceptions =
+        records.iter().map(|record| RecordException { record: *record, fate: RecordFate::Expired }).collect();
+    PublishExceptions { partition: P0, sequence: Sequence::new(sequence), exceptions }
+}
+
+fn exceptions(out: &[Completion<u64>]) -> Vec<Vec<u32>> {
+    let stored = out.iter().filter_map(|done| match &done.outcome {
+        Outcome::Stored(_, exceptions, _) => Some(exceptions.iter().map(|told| told.record).collect()),
+        Outcome::Failed(_) => None,
+    });
+    stored.collect()
+}
+
+#[test]
+fn exceptions_come_with_the_result_of_their_batch_and_are_told_anew_after_a_lost_lane() {
+    let mut producer = connected(options(1));
+    let mut out = Vec::new();
+    for id in 0..16 {
+        put(&mut producer, Routing::Any, id, 0, NOW).unwrap();
+    }
+    assert_eq!(sequences(&send(&mut producer, LANE, &mut out)), [0, 1]);
+    producer.excepted(LANE, excepted(0, &[1, 2])).unwrap();
+    producer.lane_lost(LANE, NOW);
+    connect(&mut producer);
+    assert_eq!(sequences(&send(&mut producer, LANE, &mut out)), [0, 1]);
+    producer.excepted(LANE, excepted(0, &[1])).unwrap();
+    producer.excepted(LANE, excepted(0, &[7])).unwrap();
+    producer.acked(LANE, &ack(0), NOW, &mut out).unwrap();
+    producer.acked(LANE, &ack(1), NOW, &mut out).unwrap();
+    assert_eq!(exceptions(&out), [vec![1, 7], vec![]]);
+    producer.excepted(LANE, excepted(0, &[3])).expect("an answer that came before changes nothing");
+}
+
+#[test]
+fn exceptions_of_what_is_not_there_break_the_protocol() {
+    let mut producer = connected(options(1));
+    let mut out = Vec::new();
+    put(&mut producer, Routing::Any, 0, 0, NOW).unwrap();
+    put(&mut producer, Routing::Any, 1, 0, NOW).unwrap();
+    assert_eq!(sequences(&send(&mut producer, LANE, &mut out)), [0]);
+    for bad in [excepted(1, &[0]), excepted(0, &[2]), excepted(0, &[1, 1]), excepted(0, &[0])] {
+        producer.excepted(LANE, bad).unwrap_err();
+    }
 }

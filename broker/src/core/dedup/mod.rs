@@ -1,0 +1,139 @@
+//! Idempotency keys: which records of a batch are new, and what becomes of the others.
+//!
+//! Invariants: a record counts only if its key is known to nobody else; what is answered as a duplicate names a record with
+//! that key and payload; a key is taken in the same step in which its record gets its offset, so nothing that is not
+//! appended leaves a key behind.
+//!
+//! Keys of batches in memory are in [`Recent`]; those of flushed ones are asked for with a [`KeyProbe`], and only if a filter
+//! cannot exclude them. Until the answer is there, the batch and all later ones of its partition wait.
+
+mod clock;
+mod counts;
+mod decide;
+mod uuid;
+mod waiting;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Debug;
+
+use weir_protocol::batch::ProducerBatch;
+use weir_protocol::units::{PartitionKey, TopicId};
+use weir_storage::dedup::{Entry, KeyDigest, KeySeed, Recent};
+
+pub use clock::KeyClock;
+pub use counts::KeyCounts;
+pub use decide::{Decision, Placing};
+pub use waiting::{Incoming, Waiting};
+
+/// What is known, without I/O, of the keys that are no longer in memory.
+pub trait OlderKeys: Debug + Send {
+    /// Whether there may be such a key. `false` is certain.
+    fn may_hold(&self, digest: KeyDigest) -> bool;
+
+    /// Whether no more keys can be kept.
+    fn is_full(&self) -> bool;
+}
+
+/// Wanted: keys that may be among the older ones.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyProbe {
+    /// The partition that waits.
+    pub partition: PartitionKey,
+    /// The keys.
+    pub digests: Vec<KeyDigest>,
+}
+
+/// The answer to a [`KeyProbe`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyAnswer {
+    /// The partition that waits.
+    pub partition: PartitionKey,
+    /// What is known of the keys: of those that are not named, nothing is. `None` if they could not be read.
+    pub found: Option<Vec<Entry>>,
+}
+
+/// What a probe has found, by key.
+pub type Found = BTreeMap<KeyDigest, Entry>;
+
+/// The keys a node remembers.
+#[derive(Debug)]
+pub struct Dedup {
+    seed: KeySeed,
+    recent: Recent,
+    /// How many keys have left `recent`.
+    released: u64,
+    older: Box<dyn OlderKeys>,
+    clock: KeyClock,
+    waiting: Waiting,
+    counted: KeyCounts,
+    /// The keys of the batch that is decided, kept for its memory.
+    digests: Vec<KeyDigest>,
+}
+
+impl Dedup {
+    /// With no key in memory.
+    pub fn new(seed: KeySeed, recent: Recent, older: Box<dyn OlderKeys>) -> Self {
+        Self {
+            seed,
+            recent,
+            released: 0,
+            older,
+            clock: KeyClock::default(),
+            waiting: Waiting::default(),
+            counted: KeyCounts::default(),
+            digests: Vec::new(),
+        }
+    }
+
+    /// The time by which keys age.
+    pub const fn clock(&mut self) -> &mut KeyClock {
+        &mut self.clock
+    }
+
+    /// The batches that wait for older keys.
+    pub const fn waiting(&mut self) -> &mut Waiting {
+        &mut self.waiting
+    }
+
+    /// Whether no batch waits for older keys.
+    pub fn is_quiet(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The first `count` keys ever taken are among the older ones now.
+    pub fn flushed(&mut self, count: u64) {
+        self.released = count;
+        self.recent.release(count);
+    }
+
+    /// A batch waits for older keys.
+    pub fn wait(&mut self, incoming: Incoming) {
+        self.waiting.begin(incoming, self.released);
+    }
+
+    /// Takes the batches of a partition out whose keys have been looked for, and says whether what was found still holds: not
+    /// if keys have become older ones meanwhile, which were not looked for.
+    pub fn take_waiting(&mut self, partition: PartitionKey) -> Option<(VecDeque<Incoming>, bool)> {
+        let (batches, released) = self.waiting.take(partition)?;
+        Some((batches, released == self.released))
+    }
+
+    /// Keys in memory.
+    pub fn recent(&self) -> usize {
+        self.recent.len()
+    }
+
+    /// What was counted since the start.
+    pub const fn counted(&self) -> KeyCounts {
+        self.counted
+    }
+
+    /// The digests of a batch's keys, in order; they stand in `digests` until the next call.
+    fn digest_all(&mut self, topic: TopicId, batch: &ProducerBatch) {
+        self.digests.clear();
+        let seed = self.seed;
+        let rows = batch.table().rows();
+        let keys = rows.filter_map(|row| Some(seed.digest(topic, row.routing_hash, row.idempotency_key?)));
+        self.digests.extend(keys);
+    }
+}

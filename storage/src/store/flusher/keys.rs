@@ -1,0 +1,186 @@
+//! Keys on their way from frames to generations: written with the batches they stand in, merged, and dropped when their time
+//! is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use weir_protocol::batch::StoredBatch;
+use weir_protocol::units::{SegmentId, TopicId};
+
+use super::{FlushError, Flusher, Maintained};
+use crate::dedup::generation::{GenerationFacts, GenerationWriter, horizon_class};
+use crate::dedup::{ENTRY_BYTES, Entry, KeySeed, entries};
+use crate::disk::{Disk, DiskError};
+use crate::state::NodeState;
+use crate::store::checkpointer::{ATTEMPTS_MAX, Change, Checkpointer};
+use crate::store::keys::{KeyMerge, KeyMergeError, plan};
+
+/// Keys of frames that are applied and not in a checkpoint.
+#[derive(Debug)]
+pub(super) struct StagedKeys {
+    seed: KeySeed,
+    /// By class of their horizon; with the longest of these.
+    unwritten: BTreeMap<u32, (u64, Vec<Entry>)>,
+    /// Generations that no checkpoint names yet.
+    pub(super) written: Vec<(SegmentId, GenerationFacts)>,
+    /// Generations that are given up.
+    pub(super) given_up: BTreeSet<SegmentId>,
+    /// How many keys there were in all frames since the start, also in those of topics that are gone.
+    pub(super) count: u64,
+}
+
+impl StagedKeys {
+    pub(super) const fn new(seed: KeySeed) -> Self {
+        Self { seed, unwritten: BTreeMap::new(), written: Vec::new(), given_up: BTreeSet::new(), count: 0 }
+    }
+
+    /// Takes the keys of a batch, for as long as its topic remembers them now.
+    pub(super) fn note(&mut self, state: &NodeState, topic: TopicId, batch: &StoredBatch) {
+        let definition = state.topics.get(&topic);
+        let horizon_us = definition.and_then(|definition| definition.settings.dedup_horizon_us);
+        let mut entries = entries(&self.seed, topic, batch).peekable();
+        match horizon_us {
+            Some(horizon_us) if entries.peek().is_some() => {
+                let class = self.unwritten.entry(horizon_class(horizon_us)).or_default();
+                let before = class.1.len();
+                class.1.extend(entries);
+                class.0 = class.0.max(horizon_us);
+                self.count += (class.1.len() - before) as u64;
+            }
+            Some(_) | None => self.count += entries.count() as u64,
+        }
+    }
+
+    /// Writes all keys to generations, one for each class.
+    pub(super) fn write<D: Disk>(
+        &mut self,
+        checkpointer: &mut Checkpointer<D>,
+        running_us: u64,
+    ) -> Result<(), DiskError> {
+        while let Some(mut class) = self.unwritten.first_entry() {
+            let number = *class.key();
+            let (horizon_us, entries) = class.get_mut();
+            // Of one key that was used twice, which takes more than a horizon, the later record counts.
+            entries.sort_unstable_by_key(|entry| (entry.digest, std::cmp::Reverse(entry.age())));
+            entries.dedup_by_key(|entry| entry.digest);
+            let expires_us = running_us.saturating_add(*horizon_us);
+            let written = write_generation(checkpointer, entries, (number, expires_us))?;
+            self.written.push(written);
+            class.remove();
+        }
+        Ok(())
+    }
+}
+
+/// Writes one file; after a failure again, to a fresh one.
+fn write_generation<D: Disk>(
+    checkpointer: &mut Checkpointer<D>,
+    entries: &[Entry],
+    (class, expires_us): (u32, u64),
+) -> Result<(SegmentId, GenerationFacts), DiskError> {
+    let mut attempt = 1;
+    loop {
+        let identity = checkpointer.begin_segment();
+        let directory = &checkpointer.paths.segments;
+        let written = GenerationWriter::create(&checkpointer.disk, directory, identity, entries.len() as u64)
+            .and_then(|mut writer| {
+                entries.iter().try_for_each(|entry| writer.push(entry))?;
+                writer.finish(class, expires_us)
+            });
+        match written {
+            Ok(written) => return Ok(checkpointer.note_generation(written)),
+            Err(error) => {
+                checkpointer.give_up_segment(identity.segment);
+                if attempt == ATTEMPTS_MAX || error.is_full() {
+                    return Err(error);
+                }
+                attempt += 1;
+            }
+        }
+    }
+}
+
+impl<D: Disk> Flusher<D> {
+    /// Time has passed while the node was running: by it keys grow old. A clock that nobody can set must tell it.
+    pub fn elapse(&mut self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.running_us = self.running_us.saturating_add(micros);
+    }
+
+    /// Makes digests of keys.
+    pub(in crate::store) fn key_seed(&self) -> KeySeed {
+        self.stage.keys.seed
+    }
+
+    /// Whether there are keys that need not be remembered any more.
+    pub(super) fn has_expired_keys(&self) -> bool {
+        let mut facts = self.checkpointer.manifest().generations.values();
+        facts.any(|facts| facts.expires_us <= self.running_us)
+    }
+
+    /// A step of merging keys; says whether there was anything to do.
+    pub(super) fn merge_keys(&mut self, done: &mut Maintained) -> Result<bool, FlushError> {
+        let Some(mut merge) = self.begin_key_merge()? else { return Ok(false) };
+        done.more = true;
+        let output = merge.output();
+        let entries_max = (self.options.merge_step_bytes / ENTRY_BYTES as u64).max(1);
+        let is_done = match merge.step(entries_max) {
+            Ok(is_done) => is_done,
+            Err(error) => {
+                self.checkpointer.give_up_segment(output);
+                return match error {
+                    KeyMergeError::Damaged(generation) => {
+                        self.unmergeable.insert(generation);
+                        Ok(true)
+                    }
+                    KeyMergeError::Disk(error) => Err(error.into()),
+                };
+            }
+        };
+        done.bytes += entries_max * ENTRY_BYTES as u64;
+        if !is_done {
+            self.key_merge = Some(merge);
+            return Ok(true);
+        }
+        let replaced_keys = merge.inputs();
+        let committed = merge.finish().and_then(|written| {
+            let added_keys = vec![self.checkpointer.note_generation(written)];
+            self.checkpointer.commit(&Change { added_keys, replaced_keys, ..Change::default() })
+        });
+        if let Err(error) = committed {
+            self.checkpointer.give_up_segment(output);
+            return Err(error.into());
+        }
+        Ok(true)
+    }
+
+    fn begin_key_merge(&mut self) -> Result<Option<KeyMerge<D>>, FlushError> {
+        if let Some(merge) = self.key_merge.take() {
+            return Ok(Some(merge));
+        }
+        let keys = self.checkpointer.shared.keys();
+        let files = self.options.merge_files;
+        let Some(inputs) = plan(&keys, self.running_us, (files, &self.unmergeable)) else { return Ok(None) };
+        let identity = self.checkpointer.begin_segment();
+        let Checkpointer { disk, paths, .. } = &self.checkpointer;
+        match KeyMerge::begin(disk, &paths.segments, identity, inputs) {
+            Ok(merge) => Ok(Some(merge)),
+            Err(error) => {
+                self.checkpointer.give_up_segment(identity.segment);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives up generations of keys with the next checkpoint: nobody knows any more which keys they had.
+    pub(in crate::store) fn give_up_keys(&mut self, generations: impl Iterator<Item = SegmentId>) {
+        self.stage.keys.given_up.extend(generations);
+    }
+
+    /// Gives up a merge of keys that was begun.
+    pub(super) fn stop_key_merge(&mut self) {
+        if let Some(merge) = self.key_merge.take() {
+            self.checkpointer.give_up_segment(merge.output());
+        }
+    }
+}

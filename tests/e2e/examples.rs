@@ -1,0 +1,93 @@
+//! The example programs, with kills on both sides.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use harness::{Broker, Process, example};
+use rustix::process::Signal;
+
+use crate::data::values;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Starts an example that finds its broker by itself.
+fn start(broker: &Broker, name: &str, arguments: &[&str]) -> Process {
+    let mut command = std::process::Command::new(example(name));
+    command.args(arguments).env("WEIR_URL", broker.url());
+    Process::start(command, LIMIT)
+}
+
+#[test]
+fn an_outbox_publishes_each_key_once_however_often_both_sides_are_killed() {
+    let mut broker = Broker::start();
+    broker.text(&["topic", "create", "orders", "--partitions", "2"]);
+    let directory = tempfile::tempdir().expect("temporary directories can be made");
+    let lines: String = (0..2000).map(|number| format!("key-{number} value-{number}\n")).collect();
+    std::fs::write(directory.path().join("outbox"), &lines).expect("the directory can be written");
+    let path = directory.path().to_str().expect("temporary paths are text");
+    for round in 0..4 {
+        let outbox = start(&broker, "outbox", &[path, "orders"]);
+        for _ in 0..150 {
+            outbox.stdout().next_line(LIMIT).expect("there is more to publish");
+        }
+        if round % 2 == 0 {
+            broker.kill();
+            outbox.signal(Signal::KILL);
+            broker.restart();
+        } else {
+            outbox.signal(Signal::KILL);
+        }
+    }
+    start(&broker, "outbox", &[path, "orders"]).finish().expect_code(0);
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for line in values(&broker, "orders").lines() {
+        *counts.entry(line.to_owned()).or_default() += 1;
+    }
+    assert!(lines.lines().all(|line| counts.get(line) == Some(&1)), "not each line once: {counts:?}");
+    assert_eq!(counts.len(), 2000);
+}
+
+/// Posts a body under a key. Gives status and text; nothing if the endpoint went away.
+fn post(address: &str, key: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let head = format!(
+        "POST /payments HTTP/1.1\r\nHost: x\r\nConnection: close\r\nIdempotency-Key: {key}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + body).as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status: u16 = answer.split_whitespace().nth(1)?.parse().ok()?;
+    let text = answer.split("\r\n\r\n").nth(1)?.trim().to_owned();
+    Some((status, text))
+}
+
+#[test]
+fn an_endpoint_answers_a_repeated_request_as_it_did_before_also_after_kills() {
+    let mut broker = Broker::start();
+    broker.text(&["topic", "create", "payments"]);
+    let endpoint = |broker: &Broker| {
+        let process = start(broker, "payments", &["payments", "127.0.0.1:0"]);
+        let ready = process.stdout().next_line(LIMIT).expect("it becomes ready");
+        let address = ready.strip_prefix("ready http://").expect("its address").to_owned();
+        (process, address)
+    };
+    let (process, address) = endpoint(&broker);
+    let first = post(&address, "pay-7", "100 EUR").expect("an answer");
+    assert_eq!(first, (201, "0:0".to_owned()));
+    assert_eq!(post(&address, "pay-7", "100 EUR"), Some((200, "0:0".to_owned())));
+    assert_eq!(post(&address, "pay-7", "200 EUR").expect("an answer").0, 422);
+    let old = post(&address, "017f22e2-79b0-7cc3-98c4-dc0c0c07398f", "1 EUR").expect("an answer");
+    assert_eq!(old.0, 410);
+    assert_eq!(post(&address, &"x".repeat(65), "1 EUR").expect("an answer").0, 400);
+
+    process.signal(Signal::KILL);
+    broker.kill();
+    broker.restart();
+    let (_process, address) = endpoint(&broker);
+    assert_eq!(post(&address, "pay-7", "100 EUR"), Some((200, "0:0".to_owned())));
+    assert_eq!(post(&address, "pay-8", "100 EUR"), Some((201, "0:1".to_owned())));
+    assert_eq!(values(&broker, "payments"), "100 EUR\n100 EUR\n");
+}
