@@ -75,11 +75,14 @@ async fn answer(producer: &Producer, request: Request<Incoming>) -> Response<Ful
 }
 
 fn status_of(error: &SendError) -> StatusCode {
-    match &error.reason {
-        SendFailure::IdempotencyConflict { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        SendFailure::IdempotencyExpired => StatusCode::GONE,
-        _ if error.error.kind() == ErrorKind::Invalid => StatusCode::BAD_REQUEST,
-        _ => StatusCode::SERVICE_UNAVAILABLE,
+    if matches!(error.reason, SendFailure::IdempotencyConflict { .. }) {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else if matches!(error.reason, SendFailure::IdempotencyExpired) {
+        StatusCode::GONE
+    } else if error.error.kind() == ErrorKind::Invalid {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     }
 }
 
