@@ -592,7 +592,7 @@ fn a_duplicate_is_answered_as_early_as_what_follows_it() {
         let batch = batch(script.key(0), sequence, value);
         let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
         let publish = Publish { acked_below: Sequence::ZERO, batch };
-        script.event(Event::Publish(second, Box::new(publish), bytes));
+        script.arrives(second, publish, bytes);
     }
     script.event(Event::Written(script.actions.last_ticket()));
     let acks: Vec<PublishAck> =

@@ -75,7 +75,7 @@ impl Script {
             let open = PublishOpen { topic: self.topic, durability: Durability::Durable };
             self.event(Event::PublishOpened(lane, open));
         }
-        self.event(Event::Publish(lane, Box::new(publish), bytes));
+        self.arrives(lane, publish, bytes);
     }
 
     /// Takes all answers, in order.
