@@ -43,6 +43,8 @@ pub(crate) struct Transit {
 #[derive(Debug)]
 struct Connection {
     client: usize,
+    /// When the client has it: what the broker says before waits for that.
+    known_from: u64,
     /// When the last piece of each stream arrives: nothing of it comes earlier.
     last: BTreeMap<(StreamId, Direction), u64>,
     /// Whether what is under way in a direction still arrives.
@@ -74,12 +76,12 @@ impl Network {
         Self { random, connections, next: 1, delay_max: 2 * MS, loss_percent: 0, stalled_until }
     }
 
-    /// Makes a connection of a client.
-    pub(crate) fn connect(&mut self, client: usize) -> ConnectionId {
+    /// Makes a connection of a client, which has it from a moment on.
+    pub(crate) fn connect(&mut self, client: usize, known_from: u64) -> ConnectionId {
         let id = ConnectionId(self.next);
         self.next += 1;
-        let connection =
-            Connection { client, last: BTreeMap::new(), open: [true; 2], broken: false, ended: [false; 2] };
+        let (last, open, ended) = (BTreeMap::new(), [true; 2], [false; 2]);
+        let connection = Connection { client, known_from, last, open, broken: false, ended };
         self.connections.insert(id, connection);
         id
     }
@@ -130,6 +132,9 @@ impl Network {
             Arrival::Lost => return transits,
         };
         let mut last = connection.last.get(&(stream, direction)).copied().unwrap_or(0);
+        if direction == Direction::ToClient {
+            last = last.max(connection.known_from + 1);
+        }
         let mut moment = |random: &mut Random| {
             let delay = if random.percent(90) { self.delay_max / 10 } else { self.delay_max };
             let again =

@@ -71,10 +71,11 @@ impl World {
                     self.scheduler.after(wait, Event::Connected(client, None));
                     return;
                 }
-                let connection = self.network.connect(client);
-                self.scheduler.after(self.random.between(50, 500), Event::Accepted(connection));
-                self.scheduler
-                    .after(self.random.between(500, 2000), Event::Connected(client, Some(connection)));
+                let (accepted, connected) =
+                    (now + self.random.between(50, 500), now + self.random.between(500, 2000));
+                let connection = self.network.connect(client, connected);
+                self.scheduler.at(accepted, Event::Accepted(connection));
+                self.scheduler.at(connected, Event::Connected(client, Some(connection)));
             }
         }
     }
