@@ -98,7 +98,9 @@ impl Dedup {
             }
             unsure.extend(digest.filter(|digest| known.0.is_none() && self.is_unsure(**digest)));
             let holder = digest.and_then(|digest| self.holder(*digest, Own { batch, placing, voids }, known));
-            let fate = holder.map_or(RecordFate::Expired, |holder| holder.fate(&row));
+            // There was no room for the key of a record that has no holder and no other reason: it may be sent again.
+            let fate = holder.map(|holder| holder.fate(&row)).or_else(|| refusal(&row, placing));
+            let fate = fate.unwrap_or(RecordFate::Full);
             exceptions.push(RecordException { record, fate });
         }
         if unsure.is_empty() { Decision::Append(exceptions) } else { Decision::Probe(unsure) }
@@ -121,15 +123,15 @@ impl Dedup {
         own: Own<'_>,
         known: (Option<&Found>, &Partitions),
     ) -> Option<RecordFate> {
-        let Some(horizon_us) = own.placing.horizon_us else { return Some(RecordFate::Off) };
+        let refusal = refusal(row, own.placing);
+        if refusal == Some(RecordFate::Off) {
+            return refusal;
+        }
         if let Some(holder) = self.holder(digest, own, known) {
             return Some(holder.fate(row));
         }
-        let horizon_us = i64::try_from(horizon_us).unwrap_or(i64::MAX);
-        let is_old =
-            |made_at: Timestamp| made_at.saturating_add_micros(horizon_us) <= own.placing.append_time;
-        if row.idempotency_key.and_then(uuid::made_at).is_some_and(is_old) {
-            return Some(RecordFate::Expired);
+        if refusal.is_some() {
+            return refusal;
         }
         (self.recent.room() == 0 || self.older.is_full()).then_some(RecordFate::Full)
     }
@@ -147,6 +149,14 @@ impl Dedup {
         };
         own.holder(place).or_else(|| in_memory(own.placing.partition.topic, place, partitions))
     }
+}
+
+/// Why a key would not be taken, whoever has it.
+fn refusal(row: &TableRow<'_>, placing: &Placing) -> Option<RecordFate> {
+    let Some(horizon_us) = placing.horizon_us else { return Some(RecordFate::Off) };
+    let horizon_us = i64::try_from(horizon_us).unwrap_or(i64::MAX);
+    let is_old = |made_at: Timestamp| made_at.saturating_add_micros(horizon_us) <= placing.append_time;
+    row.idempotency_key.and_then(uuid::made_at).is_some_and(is_old).then_some(RecordFate::Expired)
 }
 
 /// The batch that is decided.

@@ -284,6 +284,9 @@ fn keyed_records_that_cannot_be_remembered_are_refused_and_others_flow_on() {
     script.send(1, 3, &[("another", "v"), ("", "unkeyed")]);
     script.sync();
     assert_eq!(script.answers(), [(end, false, vec![]), (end + 1, false, vec![(0, RecordFate::Full)])]);
+    // Also when the same batch comes again: nothing else is known of that key.
+    script.send(1, 3, &[("another", "v"), ("", "unkeyed")]);
+    assert_eq!(script.answers(), [(end + 1, true, vec![(0, RecordFate::Full)])]);
 }
 
 #[test]
