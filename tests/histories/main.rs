@@ -9,7 +9,7 @@ use harness::check::INVARIANTS;
 use tempfile::TempDir;
 
 /// Histories, the invariant that the bad one breaks, and the lines of it that show that.
-const TWINS: [(&str, &str, &[usize]); 18] = [
+const TWINS: [(&str, &str, &[usize]); 21] = [
     ("lost-write", "no acknowledged write is lost", &[3, 4, 7]),
     ("lost-cache", "no acknowledged write is lost", &[2, 3, 4]),
     ("two-values", "an offset holds one value", &[1, 2, 3, 4, 5]),
@@ -25,6 +25,9 @@ const TWINS: [(&str, &str, &[usize]); 18] = [
     ("false-gap", "what is announced as missing is missing", &[4, 5]),
     ("credit", "nothing is sent beyond the credit", &[1, 2, 3]),
     ("level", "an answer promises no less than was asked for", &[1, 2]),
+    ("key-twice", "a key has one record", &[1, 2, 3, 4, 5, 6, 7]),
+    ("key-answer", "an answer about a key is true", &[4, 5, 6, 7, 8]),
+    ("key-moved", "a record with a key has one place", &[1, 2, 3, 4, 5]),
     ("no-outcome", "everything comes to its end", &[3]),
     ("reader-behind", "everything comes to its end", &[5, 6, 7]),
     ("not-given-back", "everything comes to its end", &[1]),
