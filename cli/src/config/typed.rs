@@ -268,7 +268,7 @@ mod tests {
             ["--flush-bytes", "0"],
             ["--data-dir", ""],
             ["--idle-timeout", "0s"],
-            ["--streams-max", "-1"],
+            ["--streams-max", "many"],
             ["--connection-window", "wide"],
         ] {
             assert_eq!(typed(&flags).unwrap_err().exit, Exit::Usage, "{flags:?}");
