@@ -77,6 +77,13 @@ pub struct ProducerWindow {
 }
 
 impl Producers {
+    /// As if it had been written by a version that kept no voids.
+    #[cfg(test)]
+    pub(crate) fn forget_voids(&mut self) {
+        let results = self.windows.values_mut().flat_map(|window| &mut window.results);
+        results.for_each(|result| result.voids = Voids::NONE);
+    }
+
     /// What to do with a batch. Changes nothing.
     pub fn check(&self, id: ProducerId, epoch: Epoch, sequence: Sequence) -> Verdict {
         match self.windows.get(&id) {

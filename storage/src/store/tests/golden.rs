@@ -78,7 +78,13 @@ fn check(name: &str, end: End, verdict: RecoveryVerdict) {
     let opened = open(golden(name), data(), smallest(), at(100)).unwrap();
     assert_eq!(opened.report.verdict, verdict);
     assert!(opened.report.repaired.is_empty() && opened.report.unknown_files.is_empty());
-    assert_eq!(opened.state, made.model.state);
+    // Directories of version 1 do not say which records of a batch were void.
+    let [found, expected] = [&opened.state, &made.model.state].map(|state| {
+        let mut state = state.clone();
+        state.partitions.values_mut().for_each(|partition| partition.producers.forget_voids());
+        state
+    });
+    assert_eq!(found, expected);
     for partition in made.model.state.partitions.keys() {
         let reader = &opened.reader;
         let (log_start, end) = (reader.log_start(*partition), reader.flushed_end(*partition));
