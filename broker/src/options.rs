@@ -87,7 +87,7 @@ impl Default for ServeOptions {
             insecure_listen: false,
             memory_bytes: MEMORY_BYTES_DEFAULT_MAX,
             journal_bytes_max: 1 << 30,
-            flush_bytes: 32 << 20,
+            flush_bytes: FLUSH_BYTES_DEFAULT,
             scrub_bytes_per_second: 8 << 20,
             transport: TransportChoice::Auto,
             connections: ConnectionLimits::default(),
@@ -96,6 +96,15 @@ impl Default for ServeOptions {
             partitions_max: None,
         }
     }
+}
+
+/// Larger segments cost no less.
+const FLUSH_BYTES_DEFAULT: u64 = 32 << 20;
+
+/// Bytes gathered before they move to segments, unless somebody says otherwise: two segments of them fit the memory for what
+/// is in none yet.
+pub fn flush_bytes_of(memory_bytes: u64) -> u64 {
+    (memory_bytes / 8).min(FLUSH_BYTES_DEFAULT)
 }
 
 /// Why options cannot be used.
@@ -248,8 +257,11 @@ mod tests {
     #[test]
     fn the_default_is_consistent() {
         assert_eq!(ServeOptions::default().check(), Ok(()));
-        let small =
-            ServeOptions { memory_bytes: MEMORY_BYTES_MIN, flush_bytes: 8 << 20, ..ServeOptions::default() };
+        let small = ServeOptions {
+            memory_bytes: MEMORY_BYTES_MIN,
+            flush_bytes: flush_bytes_of(MEMORY_BYTES_MIN),
+            ..ServeOptions::default()
+        };
         assert_eq!(small.check(), Ok(()));
         let limits = small.node_limits();
         crate::core::ingest::Ingest::new(limits.ingest, Ledger::new(limits.memory));

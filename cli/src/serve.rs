@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use weir_broker::options::{MEMORY_BYTES_DEFAULT_MAX, MEMORY_BYTES_MIN};
+use weir_broker::options::{MEMORY_BYTES_DEFAULT_MAX, MEMORY_BYTES_MIN, flush_bytes_of};
 use weir_broker::plan::Plan;
 use weir_broker::{ConnectionLimits, OptionsError, QuotaLimits, ServeOptions, Server, TransportChoice};
 use weir_client::context::{Context, Contexts};
@@ -55,9 +55,8 @@ pub(crate) fn default_of(key: Key) -> String {
         Key::Transport => "auto".to_owned(),
         Key::Memory => SizeText(memory_default()).to_string(),
         Key::JournalBytesMax => SizeText(options.journal_bytes_max).to_string(),
-        Key::FlushBytes => SizeText(options.flush_bytes).to_string(),
         Key::ScrubRate => SizeText(options.scrub_bytes_per_second).to_string(),
-        Key::TopicsMax | Key::PartitionsMax => String::new(),
+        Key::FlushBytes | Key::TopicsMax | Key::PartitionsMax => String::new(),
         Key::ConnectionsMax
         | Key::ConnectionsPerAddressMax
         | Key::HandshakeRate
@@ -109,13 +108,13 @@ pub(crate) fn check(config: &ServeConfig) -> Result<(), Failure> {
 
 /// How a broker with these settings divides its memory.
 pub(crate) fn plan(arguments: &PlanArguments) -> Plan {
-    let default = ServeOptions::default();
+    let memory_bytes = arguments.memory.unwrap_or_else(memory_default);
     let options = ServeOptions {
-        memory_bytes: arguments.memory.unwrap_or_else(memory_default),
+        memory_bytes,
         topics_max: arguments.topics,
         partitions_max: arguments.partitions,
-        flush_bytes: arguments.flush_bytes.unwrap_or(default.flush_bytes),
-        ..default
+        flush_bytes: arguments.flush_bytes.unwrap_or_else(|| flush_bytes_of(memory_bytes)),
+        ..ServeOptions::default()
     };
     options.plan_for(arguments.connections, arguments.subscriptions)
 }
@@ -174,7 +173,7 @@ fn options(config: &ServeConfig) -> ServeOptions {
         insecure_listen: config.insecure_listen,
         memory_bytes: config.memory_bytes,
         journal_bytes_max: config.journal_bytes_max,
-        flush_bytes: config.flush_bytes,
+        flush_bytes: config.flush_bytes.unwrap_or_else(|| flush_bytes_of(config.memory_bytes)),
         scrub_bytes_per_second: config.scrub_bytes_per_second,
         transport: match config.transport {
             Transport::Auto => TransportChoice::Auto,

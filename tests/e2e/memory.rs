@@ -26,7 +26,7 @@ fn broker(connections_max: u64) -> (Broker, SocketAddr) {
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (most, metrics) = (connections_max.to_string(), address.to_string());
-    let small = ["--memory", "64MiB", "--flush-bytes", "8MiB"];
+    let small = ["--memory", "64MiB"];
     let broker =
         Broker::start_with(&[&small[..], &["--connections-max", &most, "--metrics", &metrics]].concat());
     (broker, address)

@@ -48,7 +48,7 @@ keys! {
     Memory = "limits.memory", "--memory";
     /// Size the journal may grow to.
     JournalBytesMax = "limits.journal_bytes_max", "--journal-bytes-max";
-    /// Bytes gathered in the journal before they move to segments.
+    /// Bytes gathered in the journal before they move to segments; 32 MiB or what a smaller memory has room for if empty.
     FlushBytes = "limits.flush_bytes", "--flush-bytes";
     /// Bytes of segments verified in a second; 0 for none.
     ScrubRate = "limits.scrub_rate", "--scrub-rate";
