@@ -23,6 +23,7 @@ const MEMORY: Budget = Budget {
     delivery: 0,
     connections: 0,
     dedup: 0,
+    groups: 0,
     control: 0,
 };
 

@@ -142,7 +142,7 @@ impl Plan {
                 // While one segment is written the next one is gathered.
                 vec![need("segments (--flush-bytes)", 2, demand.flush_bytes)],
             ),
-            share("hot-cache", 4, "flushed batches, for readers near the end", Vec::new()),
+            share("hot-cache", 3, "flushed batches, for readers near the end", Vec::new()),
             share("buffers", 4, "idle buffers that are used again", Vec::new()),
             share(
                 "delivery",
@@ -169,6 +169,7 @@ impl Plan {
                 ],
             ),
             share("dedup", 2, "what is remembered to recognise repeats", Vec::new()),
+            share("groups", 1, "members and positions of consumer groups", Vec::new()),
             share("control", 1, "answers: they move when all else is full", Vec::new()),
         ];
         let divided: u64 = shares.iter().map(|share| share.bytes).sum();
@@ -199,6 +200,7 @@ impl Plan {
             delivery: self.bytes_of("delivery"),
             connections: self.bytes_of("connections"),
             dedup: self.bytes_of("dedup"),
+            groups: self.bytes_of("groups"),
             control: self.bytes_of("control"),
         }
     }

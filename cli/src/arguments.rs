@@ -12,6 +12,7 @@ use crate::ctx::CtxArguments;
 use crate::dump::DumpArguments;
 use crate::explain::ExplainArguments;
 use crate::failure::Exit;
+use crate::group::GroupArguments;
 use crate::man::ManArguments;
 use crate::plan::PlanArguments;
 use crate::repair::RepairArguments;
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     Tail(Box<TailArguments>),
     /// List, make, show, change, trim and remove topics
     Topic(TopicArguments),
+    /// List, show, move and remove consumer groups
+    Group(GroupArguments),
     /// Copy everything a running broker holds
     Snapshot(SnapshotArguments),
     /// Measure a broker, and check that it loses, duplicates and reorders nothing
@@ -155,6 +158,12 @@ mod tests {
             "topic trim orders --before 1000 --partition 3 --dry-run",
             "topic trim orders --before-time 2h --yes --json",
             "topic rm orders --yes",
+            "tail orders -g billing --from earliest --member worker-1 --grace 30s --lease 5s",
+            "group ls --json",
+            "group show billing --topic orders",
+            "group reset billing --to 2h --dry-run",
+            "group reset billing --to @17 --partition 3",
+            "group rm billing --yes",
             "snapshot create before-upgrade --json",
             "bench send --records 1000 --size 100 --producers 2 --partitions 4 --in-flight 4MiB --rate 1k/s",
             "bench tail --records 1000 --size 100",

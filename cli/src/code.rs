@@ -33,6 +33,8 @@ pub(crate) enum Code {
     Memory,
     /// A topic exists with other settings: the code that the broker has for it.
     TopicExists,
+    /// There is no such consumer group: the code that the broker has for it.
+    GroupNotFound,
 }
 
 impl Code {
@@ -53,6 +55,7 @@ impl Code {
             Self::Repair => "WEIR-5012",
             Self::Memory => "WEIR-5013",
             Self::TopicExists => "WEIR-2002",
+            Self::GroupNotFound => "WEIR-4101",
         }
     }
 }

@@ -153,7 +153,7 @@ impl From<&weir_client::Error> for Failure {
 fn exit_of(kind: ErrorKind) -> Exit {
     match kind {
         ErrorKind::Invalid => Exit::Usage,
-        ErrorKind::NoSuchTopic => Exit::NotFound,
+        ErrorKind::NoSuchTopic | ErrorKind::NoSuchGroup => Exit::NotFound,
         ErrorKind::Tls => Exit::Refused,
         ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::CircuitOpen => Exit::Unreachable,
         ErrorKind::AlreadyExists | ErrorKind::Conflict => Exit::Conflict,

@@ -15,6 +15,7 @@ mod ctx;
 mod dump;
 mod explain;
 mod failure;
+mod group;
 mod interrupt;
 mod man;
 mod output;
@@ -61,6 +62,7 @@ fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Tail(tail) => tail::run(tail, global),
         Command::Snapshot(snapshot) => snapshot::run(snapshot, global),
         Command::Topic(topic) => topic::run(topic, global),
+        Command::Group(group) => group::run(group, global),
         Command::Bench(bench) => bench::run(bench, global),
         Command::Verify(verify) => verify::run(verify, global),
         Command::Repair(repair) => repair::run(repair, global),

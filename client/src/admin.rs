@@ -289,7 +289,7 @@ impl Admin {
         Self { client }
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.client.shared
     }
 

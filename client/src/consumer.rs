@@ -1,8 +1,12 @@
 //! The consumer: reads records, partition by partition in order.
 
+pub(crate) mod assignment;
+mod batch;
 mod builder;
 mod event;
+mod membership;
 mod reading;
+mod settle;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,9 +25,12 @@ use crate::net::shared::lock;
 use crate::options::Start;
 use crate::watch::Watch;
 
+pub use assignment::{Assigned, AssignmentListener, Control, Revoking};
 pub use builder::ConsumerBuilder;
 pub use event::{ConsumerEvent, ConsumerEvents, GapReason};
 use reading::Reading;
+pub use settle::Confirm;
+pub(crate) use settle::Leased;
 
 /// Reads records of a topic as they come, without an end.
 ///
@@ -151,13 +158,38 @@ impl Consumer {
         self.0.set_paused(false);
     }
 
-    /// Ends reading. There is nothing to wait for: a plain reader owes the broker nothing.
+    /// Acknowledges everything before a checkpoint, as a member of a group.
+    ///
+    /// # Errors
+    /// `WEIR-4103` if the lease of a partition in it has ended, `WEIR-1027` without a group.
     ///
     /// # Cancel safety
-    /// It does not wait, so it cannot be cancelled half-way.
-    #[expect(clippy::unused_async, reason = "readers with a group will wait for their acknowledgements")]
-    pub async fn drain(self, _deadline: Duration) -> DrainReport {
-        DrainReport::default()
+    /// If dropped before completion it may have been acknowledged.
+    pub async fn commit(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        match &self.0.group {
+            Some(group) => assignment::commit(group, checkpoint).await,
+            None => Err(Error::invalid("the consumer is in no group: there is nothing to acknowledge")),
+        }
+    }
+
+    /// Ends reading. A member of a group waits until what was acknowledged is durable, at most until the deadline, and
+    /// leaves the group; a plain reader owes the broker nothing.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion, acknowledgements may be lost: what they are for is delivered again.
+    pub async fn drain(self, deadline: Duration) -> DrainReport {
+        let Some(group) = &self.0.group else { return DrainReport::default() };
+        let client = &self.0.shared.client;
+        let until = client.now().after(deadline);
+        let timed_out = tokio::select! {
+            () = group.settled() => false,
+            () = client.sleep_until(until) => true,
+        };
+        tokio::select! {
+            () = group.left() => {}
+            () = client.sleep_until(until) => {}
+        }
+        DrainReport { timed_out, ..DrainReport::default() }
     }
 }
 

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     Tls,
     /// No such topic or partition.
     NoSuchTopic,
+    /// No such consumer group.
+    NoSuchGroup,
     /// What was to be made exists already.
     AlreadyExists,
     /// An argument, name or setting is out of range.
@@ -34,7 +36,7 @@ pub enum ErrorKind {
     Protocol,
     /// The broker cannot do it now.
     ServerBusy,
-    /// The producer's identity is not accepted any more.
+    /// The producer's identity, or the lease of a member of a group, is not accepted any more.
     Fenced,
     /// The idempotency key belongs to another record.
     Conflict,
@@ -227,6 +229,7 @@ impl Error {
         match self.0.code {
             Code::Client(code) => code.help(),
             Code::Broker(ErrorCode::TopicNotFound) => Some("make it with 'weir topic create NAME'"),
+            Code::Broker(ErrorCode::GroupNotFound) => Some("make it by saying where it starts"),
             Code::Broker(ErrorCode::KeyConflict) => Some("another record needs another idempotency key"),
             Code::Broker(ErrorCode::KeyExpired) => Some("look whether it was done before you take a new key"),
             Code::Broker(ErrorCode::DedupOff) => {
@@ -301,7 +304,16 @@ fn broker_kind(code: ErrorCode) -> ErrorKind {
         C::KeyExpired => ErrorKind::Expired,
         C::DedupFull => ErrorKind::Quota,
         C::BatchTooLarge => ErrorKind::TooLarge,
-        C::SequenceForgotten | C::ProducerFenced | C::ProducerUnknown => ErrorKind::Fenced,
+        C::SequenceForgotten
+        | C::ProducerFenced
+        | C::ProducerUnknown
+        | C::Fenced
+        | C::PositionReset
+        | C::MemberReplaced => ErrorKind::Fenced,
+        C::GroupNotFound => ErrorKind::NoSuchGroup,
+        C::GroupExists | C::GroupInUse => ErrorKind::AlreadyExists,
+        C::NotDelivered => ErrorKind::OutOfRange,
+        C::TooManyGroups => ErrorKind::Quota,
         C::OffsetOutOfRange => ErrorKind::OutOfRange,
         C::BatchCorrupt | C::DataCorrupt => ErrorKind::Corrupt,
         _ => ErrorKind::Internal,
@@ -327,6 +339,8 @@ broker_texts! {
     3006 => "WEIR-3006", 3007 => "WEIR-3007", 3008 => "WEIR-3008", 3009 => "WEIR-3009", 3010 => "WEIR-3010",
     3011 => "WEIR-3011", 3012 => "WEIR-3012", 3013 => "WEIR-3013", 3014 => "WEIR-3014", 3015 => "WEIR-3015",
     4001 => "WEIR-4001", 4002 => "WEIR-4002", 4003 => "WEIR-4003",
+    4101 => "WEIR-4101", 4102 => "WEIR-4102", 4103 => "WEIR-4103", 4104 => "WEIR-4104", 4105 => "WEIR-4105",
+    4106 => "WEIR-4106", 4107 => "WEIR-4107", 4108 => "WEIR-4108",
     6001 => "WEIR-6001", 6002 => "WEIR-6002",
 }
 

@@ -53,6 +53,8 @@ mod delivery;
 #[cfg(feature = "net")]
 mod exceptions;
 #[cfg(feature = "net")]
+mod groups;
+#[cfg(feature = "net")]
 mod net;
 #[cfg(feature = "net")]
 mod producer;
@@ -74,11 +76,16 @@ pub use admin::{
 #[cfg(feature = "net")]
 pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};
 #[cfg(feature = "net")]
-pub use consumer::{BoundedRead, Consumer, ConsumerBuilder, ConsumerEvent, ConsumerEvents, GapReason};
+pub use consumer::{
+    Assigned, AssignmentListener, BoundedRead, Confirm, Consumer, ConsumerBuilder, ConsumerEvent,
+    ConsumerEvents, Control, GapReason, Revoking,
+};
 #[cfg(feature = "net")]
 pub use deliveries::Deliveries;
 #[cfg(feature = "net")]
 pub use delivery::Delivery;
+#[cfg(feature = "net")]
+pub use groups::{GroupDescription, GroupMember, GroupPartition, GroupSummary, MovedPosition};
 #[cfg(feature = "net")]
 pub use net::transport::Carrier;
 #[cfg(feature = "net")]

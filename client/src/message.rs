@@ -125,6 +125,9 @@ pub struct Delivered {
     pub message: Message,
     pub(crate) topic_id: TopicId,
     pub(crate) partition_epoch: Epoch,
+    /// Where it is settled, if it came to a member of a group.
+    #[cfg(feature = "net")]
+    pub(crate) leased: Option<crate::consumer::Leased>,
 }
 
 impl Delivered {

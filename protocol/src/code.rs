@@ -91,6 +91,14 @@ codes! {
     OffsetOutOfRange = 4001, Fix, "the position is outside what the partition holds";
     DataCorrupt = 4002, Fix, "stored records are damaged";
     TooManySubscriptions = 4003, Fix, "too many subscriptions or partitions on this connection";
+    GroupNotFound = 4101, Fix, "no such consumer group";
+    GroupExists = 4102, Fix, "the consumer group exists already";
+    Fenced = 4103, Fix, "the lease of the partition has ended";
+    NotDelivered = 4104, Fix, "a record was acknowledged that was never delivered";
+    GroupInUse = 4105, Fix, "the consumer group has members";
+    TooManyGroups = 4106, Fix, "the broker holds as many groups or members as it may";
+    PositionReset = 4107, Fix, "the position of the consumer group was reset";
+    MemberReplaced = 4108, Fatal, "another consumer joined under the name of this member";
     SnapshotExists = 6001, Fix, "a snapshot of that name exists already";
     SnapshotFailed = 6002, Retry, "the snapshot could not be made";
 }

@@ -107,6 +107,40 @@ kinds! {
     Explanation = 97,
     /// Broker: results of single records, ahead of that of their batch.
     PublishExceptions = 112,
+    /// Client: makes a consumer group.
+    CreateGroup = 128,
+    /// Client: removes a consumer group.
+    DeleteGroup = 129,
+    /// Client: moves the positions of a group.
+    ResetGroup = 130,
+    /// Client: lists groups.
+    ListGroups = 131,
+    /// Client: describes a group and a page of its partitions.
+    DescribeGroup = 132,
+    /// Broker: positions were moved.
+    GroupReset = 136,
+    /// Broker: a page of groups.
+    GroupList = 137,
+    /// Broker: a group and a page of its partitions.
+    GroupDescription = 138,
+    /// Client: makes the stream that of a member of a group.
+    JoinGroup = 144,
+    /// Both: the member is there.
+    Heartbeat = 145,
+    /// Broker: a partition is leased to the member.
+    PartitionAssigned = 146,
+    /// Broker: the member is to give a partition back.
+    PartitionRevoked = 147,
+    /// Client: gives a partition back.
+    ReleasePartition = 148,
+    /// Broker: the lease of a partition has ended.
+    PartitionLost = 149,
+    /// Client: records are settled.
+    AckRecords = 150,
+    /// Broker: what became of that.
+    RecordsAcked = 151,
+    /// Client: leaves the group.
+    LeaveGroup = 152,
 }
 
 /// A frame whose body has been received whole, not yet decoded.

@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod code;
 pub mod credit;
+pub mod cursor;
 pub mod error;
 pub mod frame;
 pub mod limits;
@@ -17,4 +18,5 @@ pub mod write;
 
 pub use code::{ErrorClass, ErrorCode};
 pub use credit::{Credit, CreditExceeded};
+pub use cursor::{BeyondWindow, Cursor};
 pub use error::{DecodeError, Problem};

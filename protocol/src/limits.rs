@@ -44,6 +44,24 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 /// Entries in one page of a listing. Keeps a page under 512 KiB.
 pub const PAGE_ENTRIES_MAX: u32 = 1_000;
 
+/// Records above the first unsettled one that a group may be ahead with. Keeps a cursor under 129 KiB.
+pub const CURSOR_WINDOW_RECORDS: u64 = 1 << 20;
+
+/// Ranges in one acknowledgement of a group's member. Keeps it within a request.
+pub const ACK_RANGES_MAX: usize = 240;
+
+/// Offsets that a start or a reset of a group may name. Keeps it within a request; longer resets go in pages.
+pub const START_OFFSETS_MAX: usize = 256;
+
+/// Members of one group. Keeps a description of it under 512 KiB.
+pub const GROUP_MEMBERS_MAX: usize = 1_000;
+
+/// Shortest lease: below it the delays of a network end leases that are in use.
+pub const LEASE_MS_MIN: u32 = 100;
+
+/// Longest lease, and longest time a member that left may take to come back.
+pub const LEASE_MS_MAX: u32 = 3_600_000;
+
 /// Longest body of a frame that carries no batches: a page of a listing.
 pub const CONTROL_FRAME_BYTES_MAX: u32 = 512 << 10;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-/// Declares a newtype over an unsigned number: nine of them need the same construction, access and display.
+/// Declares a newtype over an unsigned number: eleven of them need the same construction, access and display.
 macro_rules! number {
     ($(#[$meta:meta])* $name:ident($inner:ty)) => {
         $(#[$meta])*
@@ -57,6 +57,17 @@ number! {
 number! {
     /// Identity of a producer, given out by the broker. Never reused on a node.
     ProducerId(u64)
+}
+
+number! {
+    /// Identity of a consumer group, given out by the broker. Never reused on a node.
+    GroupId(u64)
+}
+
+number! {
+    /// Epoch of a lease: which right to a partition. A later lease of any partition has a higher one, also after a
+    /// restart, so one of them names group, partition and owner.
+    LeaseEpoch(u64)
 }
 
 number! {

@@ -66,6 +66,8 @@ const SLOT_NAMES: [&str; SLOTS] = ["manifest-0", "manifest-1"];
 pub(crate) enum Part {
     /// All topics.
     Topics,
+    /// All consumer groups.
+    Groups,
     /// The partitions of a virtual shard.
     Shard(VirtualShard),
 }

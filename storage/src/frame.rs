@@ -8,6 +8,9 @@
 //!          Trim: topic id (16), partition u32, reserved u32, offset u64
 //!          Skipped: topic id (16), partition u32, producer epoch u32, producer u64, sequence u64, record count u32,
 //!          reserved u32
+//!          Group: a group definition, count u32, positions: partition u32, offset u64
+//!          GroupDeleted: topic id (16), group u64
+//!          Settled: topic id (16), partition u32, group u64, count u32, ranges: from u64, to u64
 //! ```
 //!
 //! All numbers are little endian. Within a virtual shard and an incarnation the sequence rises by one from frame to
@@ -16,15 +19,17 @@
 use bytes::{Buf, BufMut, Bytes};
 use weir_protocol::batch::StoredBatch;
 use weir_protocol::read::Reader;
-use weir_protocol::units::{Offset, PartitionId, PartitionKey, Sequence, TopicId, VirtualShard};
+use weir_protocol::units::{GroupId, Offset, PartitionId, PartitionKey, Sequence, TopicId, VirtualShard};
 use weir_protocol::{DecodeError, Problem};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::limits::{FRAME_BODY_BYTES_MAX, VIRTUAL_SHARDS};
 
+mod group;
 mod skipped;
 mod topic;
 
+pub use group::{GroupDefinition, GroupPositions, SettledRecords};
 pub use skipped::SkippedBatch;
 pub use topic::TopicDefinition;
 
@@ -56,6 +61,17 @@ pub enum Frame {
     },
     /// A batch used up its sequence, and nothing of it was stored.
     Skipped(SkippedBatch),
+    /// A consumer group was made, or was moved in some of its partitions.
+    Group(GroupPositions),
+    /// A consumer group was removed. Frames of it may still follow and mean nothing.
+    GroupDeleted {
+        /// Its topic.
+        topic: TopicId,
+        /// The group.
+        group: GroupId,
+    },
+    /// A consumer group has settled records of a partition.
+    Settled(SettledRecords),
 }
 
 /// Number of a frame among those of its virtual shard in one incarnation, from 0.
@@ -106,7 +122,10 @@ impl Frame {
         match self {
             Self::Append { partition, .. } | Self::Trim { partition, .. } => virtual_shard_of(*partition),
             Self::Skipped(skipped) => virtual_shard_of(skipped.partition),
-            Self::Topic(_) | Self::TopicDeleted(_) => VirtualShard::ZERO,
+            Self::Settled(settled) => virtual_shard_of(settled.partition),
+            Self::Topic(_) | Self::TopicDeleted(_) | Self::Group(_) | Self::GroupDeleted { .. } => {
+                VirtualShard::ZERO
+            }
         }
     }
 
@@ -115,7 +134,12 @@ impl Frame {
         match self {
             // It must not overtake the batches before it.
             Self::Append { .. } | Self::Skipped(_) => false,
-            Self::Topic(_) | Self::TopicDeleted(_) | Self::Trim { .. } => true,
+            Self::Topic(_)
+            | Self::TopicDeleted(_)
+            | Self::Trim { .. }
+            | Self::Group(_)
+            | Self::GroupDeleted { .. }
+            | Self::Settled(_) => true,
         }
     }
 
@@ -134,7 +158,12 @@ impl Frame {
         let acked_below = match self {
             Self::Append { acked_below, .. } => *acked_below,
             Self::Skipped(skipped) => skipped.acked_below,
-            Self::Topic(_) | Self::TopicDeleted(_) | Self::Trim { .. } => Sequence::ZERO,
+            Self::Topic(_)
+            | Self::TopicDeleted(_)
+            | Self::Trim { .. }
+            | Self::Group(_)
+            | Self::GroupDeleted { .. }
+            | Self::Settled(_) => Sequence::ZERO,
         };
         let mut header = [0u8; FRAME_HEADER_BYTES];
         let mut rest = &mut header[..];
@@ -155,7 +184,13 @@ impl Frame {
     pub const fn payload(&self) -> Option<&Bytes> {
         match self {
             Self::Append { batch, .. } => Some(batch.producer.bytes()),
-            Self::Topic(_) | Self::TopicDeleted(_) | Self::Trim { .. } | Self::Skipped(_) => None,
+            Self::Topic(_)
+            | Self::TopicDeleted(_)
+            | Self::Trim { .. }
+            | Self::Skipped(_)
+            | Self::Group(_)
+            | Self::GroupDeleted { .. }
+            | Self::Settled(_) => None,
         }
     }
 
@@ -219,6 +254,9 @@ impl Frame {
             Self::TopicDeleted(_) => KIND_TOPIC_DELETED,
             Self::Trim { .. } => KIND_TRIM,
             Self::Skipped(_) => KIND_SKIPPED,
+            Self::Group(_) => KIND_GROUP,
+            Self::GroupDeleted { .. } => KIND_GROUP_DELETED,
+            Self::Settled(_) => KIND_SETTLED,
         }
     }
 
@@ -229,6 +267,9 @@ impl Frame {
             Self::TopicDeleted(_) => TOPIC_DELETED_BYTES,
             Self::Trim { .. } => TRIM_BYTES,
             Self::Skipped(_) => SkippedBatch::BYTES,
+            Self::Group(group) => group.length(),
+            Self::GroupDeleted { .. } => GROUP_DELETED_BYTES,
+            Self::Settled(settled) => settled.length(),
         }
     }
 
@@ -250,6 +291,12 @@ impl Frame {
                 out.put_u64_le(log_start.get());
             }
             Self::Skipped(skipped) => skipped.encode(out),
+            Self::Group(group) => group.encode(out),
+            Self::GroupDeleted { topic, group } => {
+                out.put_slice(&topic.to_bytes());
+                out.put_u64_le(group.get());
+            }
+            Self::Settled(settled) => settled.encode(out),
         }
     }
 
@@ -274,6 +321,12 @@ impl Frame {
                 Self::Trim { partition, log_start: Offset::new(reader.u64()?) }
             }
             KIND_SKIPPED => Self::Skipped(SkippedBatch::decode(&mut reader, header.acked_below)?),
+            KIND_GROUP => Self::Group(GroupPositions::decode(&mut reader)?),
+            KIND_GROUP_DELETED => Self::GroupDeleted {
+                topic: TopicId::from_bytes(reader.bytes16()?),
+                group: GroupId::new(reader.u64()?),
+            },
+            KIND_SETTLED => Self::Settled(SettledRecords::decode(&mut reader)?),
             kind => return Err(reader.error(Problem::Invalid { what: "frame kind", value: u64::from(kind) })),
         };
         reader.finish()?;
@@ -332,6 +385,9 @@ const KIND_TOPIC: u8 = 2;
 const KIND_TOPIC_DELETED: u8 = 3;
 const KIND_TRIM: u8 = 4;
 const KIND_SKIPPED: u8 = 5;
+const KIND_GROUP: u8 = 13;
+const KIND_GROUP_DELETED: u8 = 14;
+const KIND_SETTLED: u8 = 15;
 
 /// Where the virtual shard stands in the header.
 const SHARD_AT: usize = 6;
@@ -340,6 +396,7 @@ const CHECKSUM_AT: usize = 28;
 
 const TOPIC_DELETED_BYTES: usize = 16;
 const TRIM_BYTES: usize = 32;
+const GROUP_DELETED_BYTES: usize = 24;
 
 #[cfg(test)]
 pub(crate) mod samples;

@@ -7,17 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use weir_protocol::Cursor;
 use weir_protocol::units::{
-    Epoch, Offset, PartitionId, PartitionKey, Sequence, Timestamp, TopicId, VirtualShard,
+    Epoch, GroupId, Offset, PartitionId, PartitionKey, Sequence, Timestamp, TopicId, VirtualShard,
 };
 
-use crate::frame::{Frame, SkippedBatch, TopicDefinition, virtual_shard_of};
+use crate::frame::{Frame, GroupDefinition, SkippedBatch, TopicDefinition, virtual_shard_of};
 
 mod codec;
 mod given_up;
+mod groups;
 mod producers;
 
-pub(crate) use codec::{decode_partitions, decode_topics, encode_partitions, encode_topics};
+pub(crate) use codec::{
+    decode_groups, decode_partitions, decode_topics, encode_groups, encode_partitions, encode_topics,
+};
 pub use given_up::{GIVEN_UP_RANGES_MAX, GivenUp};
 pub use producers::{AppendResult, PRODUCERS_PER_PARTITION_MAX, ProducerWindow, Producers, Verdict};
 
@@ -28,6 +32,8 @@ pub struct NodeState {
     pub topics: BTreeMap<TopicId, TopicDefinition>,
     /// The partitions of them that ever had a frame.
     pub partitions: BTreeMap<PartitionKey, PartitionState>,
+    /// The consumer groups of them.
+    pub groups: BTreeMap<GroupId, GroupDefinition>,
 }
 
 /// The state of a partition.
@@ -45,6 +51,8 @@ pub struct PartitionState {
     pub producers: Producers,
     /// Records that an operator gave up. No other record gets their offsets.
     pub given_up: GivenUp,
+    /// What each group of the topic has settled.
+    pub cursors: BTreeMap<GroupId, Cursor>,
 }
 
 /// What a frame changed.
@@ -56,6 +64,8 @@ pub enum Applied {
     Topic,
     /// The topic, and with it these partitions are gone.
     TopicGone(BTreeSet<PartitionKey>),
+    /// The groups, and what they have settled of these partitions.
+    Groups(BTreeSet<PartitionKey>),
     /// Nothing: its topic does not exist.
     Nothing,
 }
@@ -125,8 +135,12 @@ impl NodeState {
                 for partition in &gone {
                     self.partitions.remove(partition);
                 }
+                self.groups.retain(|_, group| group.topic != *topic);
                 Ok(Applied::TopicGone(gone))
             }
+            Frame::Group(group) => Ok(self.place_group(group)),
+            Frame::GroupDeleted { topic, group } => Ok(self.delete_group(*topic, *group)),
+            Frame::Settled(settled) => Ok(self.settle(settled)),
         }
     }
 

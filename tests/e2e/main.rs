@@ -7,6 +7,7 @@ mod data;
 mod errors;
 mod examples;
 mod faults;
+mod groups;
 mod keys;
 mod memory;
 mod output;

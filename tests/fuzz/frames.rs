@@ -8,11 +8,13 @@ use weir_broker::core::deframe::{Deframer, Found};
 use weir_broker::pool::BufferPool;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, take_frame};
 use weir_protocol::message::{
-    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Explain, Explanation,
-    Failure, Gap, GoAway, Grant, Hello, ListTopics, Message, OpenProducer, PartitionEnded, PartitionStarted,
+    AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup, DeleteTopic, Deliver,
+    DescribeGroup, DescribeTopic, Done, Explain, Explanation, Failure, Gap, GoAway, Grant, GroupDescription,
+    GroupList, GroupReset, Heartbeat, Hello, JoinGroup, LeaveGroup, ListGroups, ListTopics, Message,
+    OpenProducer, PartitionAssigned, PartitionEnded, PartitionLost, PartitionRevoked, PartitionStarted,
     PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected,
-    SnapshotCreated, SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo, TopicList,
-    TrimPartition, UnsubscribePartition, Welcome,
+    RecordsAcked, ReleasePartition, ResetGroup, SnapshotCreated, SubscribeOpen, SubscribePartition,
+    Throttled, TopicDescription, TopicInfo, TopicList, TrimPartition, UnsubscribePartition, Welcome,
 };
 
 use crate::kind;
@@ -111,5 +113,22 @@ fn decode(frame: &RawFrame) -> Option<String> {
         FrameKind::UnsubscribePartition => again::<UnsubscribePartition>(frame),
         FrameKind::PartitionEnded => again::<PartitionEnded>(frame),
         FrameKind::PublishExceptions => again::<PublishExceptions>(frame),
+        FrameKind::CreateGroup => again::<CreateGroup>(frame),
+        FrameKind::DeleteGroup => again::<DeleteGroup>(frame),
+        FrameKind::ResetGroup => again::<ResetGroup>(frame),
+        FrameKind::ListGroups => again::<ListGroups>(frame),
+        FrameKind::DescribeGroup => again::<DescribeGroup>(frame),
+        FrameKind::GroupReset => again::<GroupReset>(frame),
+        FrameKind::GroupList => again::<GroupList>(frame),
+        FrameKind::GroupDescription => again::<GroupDescription>(frame),
+        FrameKind::JoinGroup => again::<JoinGroup>(frame),
+        FrameKind::Heartbeat => again::<Heartbeat>(frame),
+        FrameKind::PartitionAssigned => again::<PartitionAssigned>(frame),
+        FrameKind::PartitionRevoked => again::<PartitionRevoked>(frame),
+        FrameKind::ReleasePartition => again::<ReleasePartition>(frame),
+        FrameKind::PartitionLost => again::<PartitionLost>(frame),
+        FrameKind::AckRecords => again::<AckRecords>(frame),
+        FrameKind::RecordsAcked => again::<RecordsAcked>(frame),
+        FrameKind::LeaveGroup => again::<LeaveGroup>(frame),
     }
 }

@@ -81,6 +81,7 @@ fn sizes(random: &mut Random) -> Sizes {
         delivery: 64 << 10,
         connections: 1 << 20,
         dedup: 0,
+        groups: 1 << 20,
         control: 1 << 20,
     };
     let node = NodeLimits {

@@ -23,6 +23,8 @@ use weir_protocol::units::{
 
 use crate::Sample;
 
+mod groups;
+
 const REQUEST: u32 = 0x0102_0304;
 const PARTITION: PartitionId = PartitionId::new(0x1112_1314);
 const SEQUENCE: Sequence = Sequence::new(0x2122_2324_2526_2728);
@@ -44,6 +46,7 @@ pub(crate) fn all() -> Vec<Sample> {
     samples.extend(publishing());
     samples.extend(reading());
     samples.extend(explaining());
+    samples.extend(groups::all());
     samples.push(stored("batch-plain", plain_batch()));
     samples.push(stored("batch-full", full_batch(Compression::None)));
     samples
@@ -319,6 +322,7 @@ fn reading() -> Vec<Sample> {
         Sample::message("subscribe-partition-offset", start(StartAt::Offset(OFFSET))),
         Sample::message("subscribe-partition-time", start(StartAt::Time(TIME))),
         Sample::message("subscribe-partition-last", start(StartAt::Last(10))),
+        Sample::message("subscribe-partition-lease", start(StartAt::Lease(groups::LEASE))),
         Sample::message(
             "partition-started",
             PartitionStarted {

@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{
-    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, Explain, ListTopics, OpenProducer,
-    Publish, PublishOpen, SubscribeOpen, SubscribePartition, TrimPartition, UnsubscribePartition,
+    AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup, DeleteTopic,
+    DescribeGroup, DescribeTopic, Explain, Heartbeat, JoinGroup, ListGroups, ListTopics, OpenProducer,
+    Publish, PublishOpen, ReleasePartition, ResetGroup, SubscribeOpen, SubscribePartition, TrimPartition,
+    UnsubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 use weir_storage::frame::Frame;
@@ -78,6 +80,10 @@ pub enum Event {
     Flushed(Flushed),
     /// Storage has run out of space, or has space again.
     StorageFull(bool),
+    /// A member of a group says something.
+    Member(LaneId, FromMember),
+    /// The time has come that [`Node::due`](crate::core::Node::due) tells.
+    TimePassed,
     /// The snapshot that was asked for was made, or could not be.
     SnapshotEnded(Result<SnapshotMade, (ErrorCode, String)>),
 }
@@ -103,6 +109,51 @@ pub enum Request {
     Snapshot(CreateSnapshot),
     /// Give out a producer identity.
     OpenProducer(OpenProducer),
+    /// Something about consumer groups.
+    Group(GroupRequest),
+}
+
+/// A request about consumer groups.
+#[derive(Debug)]
+pub enum GroupRequest {
+    /// Make a group.
+    Create(CreateGroup),
+    /// Remove a group.
+    Delete(DeleteGroup),
+    /// Move the positions of a group.
+    Reset(ResetGroup),
+    /// List groups.
+    List(ListGroups),
+    /// Describe a group.
+    Describe(DescribeGroup),
+}
+
+impl GroupRequest {
+    /// The number that its client gave it.
+    pub const fn number(&self) -> u32 {
+        match self {
+            Self::Create(create) => create.request,
+            Self::Delete(delete) => delete.request,
+            Self::Reset(reset) => reset.request,
+            Self::List(list) => list.request,
+            Self::Describe(describe) => describe.request,
+        }
+    }
+}
+
+/// What a member of a group says on its stream.
+#[derive(Debug)]
+pub enum FromMember {
+    /// It joins: the first thing it says.
+    Join(JoinGroup),
+    /// It is there.
+    Heartbeat(Heartbeat),
+    /// It gives a partition back.
+    Release(ReleasePartition),
+    /// It has settled records.
+    Ack(AckRecords),
+    /// It leaves.
+    Leave,
 }
 
 impl Request {
@@ -118,6 +169,7 @@ impl Request {
             Self::Trim(trim) => trim.request,
             Self::Snapshot(create) => create.request,
             Self::OpenProducer(open) => open.request,
+            Self::Group(request) => request.number(),
         }
     }
 }

@@ -24,19 +24,22 @@ pub enum Pool {
     Connections,
     /// Producers and keys that are remembered to recognise what is sent again.
     Dedup,
+    /// Consumer groups: their members, their positions, and what they have settled ahead of them.
+    Groups,
     /// Answers: what keeps moving when all else is full.
     Control,
 }
 
 impl Pool {
     /// Every pool.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ingest,
         Self::Unflushed,
         Self::HotCache,
         Self::Delivery,
         Self::Connections,
         Self::Dedup,
+        Self::Groups,
         Self::Control,
     ];
 
@@ -49,6 +52,7 @@ impl Pool {
             Self::Delivery => "delivery",
             Self::Connections => "connections",
             Self::Dedup => "dedup",
+            Self::Groups => "groups",
             Self::Control => "control",
         }
     }
@@ -69,6 +73,8 @@ pub struct Budget {
     pub connections: u64,
     /// Of [`Pool::Dedup`].
     pub dedup: u64,
+    /// Of [`Pool::Groups`].
+    pub groups: u64,
     /// Of [`Pool::Control`].
     pub control: u64,
 }
@@ -83,6 +89,7 @@ impl Budget {
             Pool::Delivery => self.delivery,
             Pool::Connections => self.connections,
             Pool::Dedup => self.dedup,
+            Pool::Groups => self.groups,
             Pool::Control => self.control,
         }
     }
@@ -165,7 +172,7 @@ impl Ledger {
     }
 
     fn account(&self, pool: Pool) -> &Cell<u64> {
-        let [ingest, unflushed, hot_cache, delivery, connections, dedup, control] = &self.0.taken;
+        let [ingest, unflushed, hot_cache, delivery, connections, dedup, groups, control] = &self.0.taken;
         match pool {
             Pool::Ingest => ingest,
             Pool::Unflushed => unflushed,
@@ -173,6 +180,7 @@ impl Ledger {
             Pool::Delivery => delivery,
             Pool::Connections => connections,
             Pool::Dedup => dedup,
+            Pool::Groups => groups,
             Pool::Control => control,
         }
     }
@@ -242,6 +250,7 @@ mod tests {
         delivery: 70,
         connections: 10,
         dedup: 0,
+        groups: 0,
         control: 1,
     };
 

@@ -10,6 +10,7 @@ pub mod coordinator;
 pub mod dedup;
 pub mod deframe;
 pub mod event;
+pub mod group;
 pub mod hot;
 pub mod ingest;
 pub mod ledger;

@@ -1,6 +1,7 @@
 //! The node: routes events to the machines that own what they are about. It has no arithmetic of its own.
 
 mod explain;
+mod group;
 mod publish;
 mod snapshot;
 mod topic;
@@ -18,6 +19,7 @@ use weir_storage::state::{NodeState, PartitionState};
 use crate::core::coordinator::{Coordinator, Refusal, TopicLimits};
 use crate::core::dedup::{Dedup, KeyCounts};
 use crate::core::event::{Flushed, Request};
+use crate::core::group::Groups;
 use crate::core::hot::HotCache;
 use crate::core::ingest::{Ingest, IngestLimits};
 use crate::core::ledger::{Budget, Ledger, Pool};
@@ -27,6 +29,8 @@ use crate::core::requests::Requests;
 use crate::core::subscription::{DeliveryLimits, Partitions, Subscriptions};
 use crate::core::trim::TrimLookups;
 use crate::core::{Actions, ConnectionId, Event, LaneId, Now, Outgoing, Ticket};
+
+pub use group::PendingGroup;
 
 /// What a node is held to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,6 +56,7 @@ pub struct Node {
     requests: Requests,
     subscriptions: Subscriptions,
     trims: TrimLookups,
+    groups: Groups,
     /// The names that clients gave themselves.
     clients: BTreeMap<ConnectionId, String>,
     /// When the last event happened.
@@ -138,6 +143,7 @@ impl Node {
             requests: Requests::default(),
             subscriptions: Subscriptions::new(limits.delivery, ledger.clone()),
             trims: TrimLookups::default(),
+            groups: Groups::recovered(state, incarnation, &ledger),
             clients: BTreeMap::new(),
             now: Now::default(),
             dedup,
@@ -169,16 +175,19 @@ impl Node {
             Event::PublishOpened(lane, open) => self.publish_opened(lane, open, actions),
             Event::Publish(lane, publish, bytes) => self.publish(now, lane, (*publish, bytes), actions),
             Event::SubscribeOpened(lane, open) => self.subscribe_opened(lane, open, actions),
-            Event::SubscribePartition(lane, subscribe) => {
-                let start = (subscribe.partition, subscribe.generation, subscribe.start);
-                self.subscriptions.start(lane, start, &mut self.partitions, actions);
-            }
+            Event::SubscribePartition(lane, subscribe) => self.subscribe(now, lane, subscribe, actions),
             Event::UnsubscribePartition(lane, unsubscribe) => {
+                self.note_delivered(lane, unsubscribe.partition);
                 self.subscriptions.stop(lane, unsubscribe.partition, &mut self.partitions);
             }
             Event::Granted(lane, limit_bytes) => self.subscriptions.grant(lane, limit_bytes),
             Event::Sent(lane, bytes) => self.subscriptions.sent(lane, bytes),
-            Event::LaneClosed(lane) => self.close(lane),
+            Event::LaneClosed(lane) => {
+                self.group_lane_closed(now, lane, actions);
+                self.close(lane);
+            }
+            Event::Member(lane, said) => self.member(now, lane, said, actions),
+            Event::TimePassed => self.pass_time(now, actions),
             Event::Disconnected(connection) => {
                 self.clients.remove(&connection);
             }
@@ -210,6 +219,11 @@ impl Node {
     /// The node's memory, for those around it who take some.
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// When [`Event::TimePassed`] is to be told, in microseconds on the clock that never goes back.
+    pub fn due(&self) -> Option<u64> {
+        self.groups.due()
     }
 
     /// Takes no new batch from now on.
@@ -312,6 +326,7 @@ impl Node {
             }
             Request::Trim(trim) => (trim.request, self.trim(lane, &trim, actions)),
             Request::Snapshot(create) => (create.request, self.snapshot(lane, create, actions)),
+            Request::Group(request) => return self.group_request(now, lane, request, actions),
             Request::OpenProducer(open) => {
                 let producer = ProducerId::new(self.next_producer);
                 self.next_producer += 1;
@@ -351,6 +366,11 @@ impl Node {
                     self.requests.ended(pending.trim.lane);
                     self.trim_durable(&pending, actions);
                 }
+                Waiting::Group(pending) => {
+                    self.requests.ended(pending.lane());
+                    self.group_durable(pending, actions);
+                }
+                Waiting::Acked(pending) => self.ack_durable(&pending, actions),
             }
         }
     }

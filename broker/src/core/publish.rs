@@ -8,6 +8,8 @@ use weir_protocol::message::{
 };
 use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
+use crate::core::group::PendingAck;
+use crate::core::node::PendingGroup;
 use crate::core::trim::PendingTrim;
 use crate::core::{Actions, LaneId, Outgoing, Ticket};
 use weir_protocol::limits::{ACK_ENTRIES_MAX, PUBLISH_EXCEPTIONS_MAX};
@@ -79,6 +81,10 @@ pub enum Waiting {
     Topic(TopicChange),
     /// Records that are given up.
     Trim(PendingTrim),
+    /// A change of a consumer group.
+    Group(PendingGroup),
+    /// Records that a consumer group has settled.
+    Acked(PendingAck),
 }
 
 /// A batch that waits for the journal.
@@ -261,7 +267,7 @@ impl Waiting {
         match self {
             Self::Append(append) => Some(append.lane),
             Self::Answer { lane, .. } => Some(*lane),
-            Self::Topic(_) | Self::Trim(_) => None,
+            Self::Topic(_) | Self::Trim(_) | Self::Group(_) | Self::Acked(_) => None,
         }
     }
 
@@ -270,7 +276,7 @@ impl Waiting {
         let answer = match self {
             Self::Append(append) => append.answer.take(),
             Self::Answer { answer, .. } => answer.take(),
-            Self::Topic(_) | Self::Trim(_) => None,
+            Self::Topic(_) | Self::Trim(_) | Self::Group(_) | Self::Acked(_) => None,
         };
         answer.map(|answer| match answer {
             Answer::Stored(entry, exceptions) => {

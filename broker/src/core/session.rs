@@ -3,6 +3,8 @@
 //! The first stream is the control stream and begins with a greeting; nothing else is heard before that. Every other
 //! stream is a lane whose first frame says what for.
 
+mod said;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -10,19 +12,19 @@ use weir_protocol::error::DecodeError;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame};
 use weir_protocol::limits::{BATCH_FRAME_OVERHEAD_BYTES, REQUEST_FRAME_BYTES_MAX};
 use weir_protocol::message::{
-    AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, DescribeTopic, Explain, Grant, Hello, ListTopics,
-    Message, OpenProducer, PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen,
-    SubscribePartition, TrimPartition, UnsubscribePartition, Welcome,
+    Grant, Hello, JoinGroup, Message, PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen,
+    SubscribePartition, UnsubscribePartition, Welcome,
 };
 use weir_protocol::units::Incarnation;
 use weir_protocol::{Credit, ErrorCode, Problem};
 
 use crate::core::deframe::{Announced, Deframer, Found};
-use crate::core::event::Request;
+use crate::core::event::FromMember;
 use crate::core::ingest;
 use crate::core::ledger::{Ledger, Reservation};
 use crate::core::{ConnectionId, Event, LaneId, StreamId};
 use crate::pool::BufferPool;
+use said::{from_member, request};
 
 /// What a broker tells every client about itself.
 #[derive(Clone, Debug)]
@@ -99,6 +101,8 @@ enum Role {
     Publish(Credit),
     /// Batches go, within this many bytes in all.
     Subscribe(u64),
+    /// A member of a group speaks.
+    Member,
 }
 
 impl Session {
@@ -136,7 +140,7 @@ impl Session {
     pub fn ended(&mut self, stream: StreamId, actions: &mut SessionActions) {
         let Some(ended) = self.streams.remove(&stream) else { return };
         match ended.role {
-            Role::Publish(_) | Role::Subscribe(_) => {
+            Role::Publish(_) | Role::Subscribe(_) | Role::Member => {
                 actions.events.push(Event::LaneClosed(self.lane(stream)))
             }
             Role::Greeting | Role::Control | Role::New => {}
@@ -239,6 +243,11 @@ impl Session {
                 state.role = Role::Subscribe(open.limit_bytes);
                 Event::SubscribeOpened(lane, open)
             }
+            (Role::New, FrameKind::JoinGroup) => {
+                state.role = Role::Member;
+                Event::Member(lane, FromMember::Join(JoinGroup::from_frame(frame)?))
+            }
+            (Role::Member, _) => Event::Member(lane, from_member(frame)?),
             (Role::Publish(_), FrameKind::Publish) => {
                 let memory = state.memory.take();
                 let publish = Publish::from_frame(frame).map_err(|error| {
@@ -287,12 +296,15 @@ impl Role {
             Self::New => "new",
             Self::Publish(_) => "publish",
             Self::Subscribe(_) => "subscribe",
+            Self::Member => "member",
         }
     }
 
     const fn frame_bytes_max(self, limits: &ServerLimits) -> u32 {
         match self {
-            Self::Greeting | Self::New | Self::Control | Self::Subscribe(_) => REQUEST_FRAME_BYTES_MAX,
+            Self::Greeting | Self::New | Self::Control | Self::Subscribe(_) | Self::Member => {
+                REQUEST_FRAME_BYTES_MAX
+            }
             Self::Publish(_) => limits.batch_bytes_max + BATCH_FRAME_OVERHEAD_BYTES,
         }
     }
@@ -350,47 +362,5 @@ fn greet(hello: &Hello, identity: &Identity) -> Result<Welcome, Bad> {
         node: identity.node,
         limits: identity.limits,
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-    })
-}
-
-fn request(frame: &RawFrame) -> Result<Request, Bad> {
-    Ok(match frame.kind {
-        FrameKind::CreateTopic => Request::Create(CreateTopic::from_frame(frame)?),
-        FrameKind::AlterTopic => Request::Alter(AlterTopic::from_frame(frame)?),
-        FrameKind::DeleteTopic => Request::Delete(DeleteTopic::from_frame(frame)?),
-        FrameKind::ListTopics => Request::List(ListTopics::from_frame(frame)?),
-        FrameKind::DescribeTopic => Request::Describe(DescribeTopic::from_frame(frame)?),
-        FrameKind::TrimPartition => Request::Trim(TrimPartition::from_frame(frame)?),
-        FrameKind::Explain => Request::Explain(Explain::from_frame(frame)?),
-        FrameKind::CreateSnapshot => Request::Snapshot(CreateSnapshot::from_frame(frame)?),
-        FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
-        FrameKind::Hello
-        | FrameKind::Welcome
-        | FrameKind::Failure
-        | FrameKind::GoAway
-        | FrameKind::Done
-        | FrameKind::TopicInfo
-        | FrameKind::TopicList
-        | FrameKind::TopicDescription
-        | FrameKind::PartitionTrimmed
-        | FrameKind::ProducerOpened
-        | FrameKind::SnapshotCreated
-        | FrameKind::Explanation
-        | FrameKind::PublishOpen
-        | FrameKind::Publish
-        | FrameKind::PublishAck
-        | FrameKind::PublishRejected
-        | FrameKind::Grant
-        | FrameKind::Throttled
-        | FrameKind::SubscribeOpen
-        | FrameKind::SubscribePartition
-        | FrameKind::PartitionStarted
-        | FrameKind::Deliver
-        | FrameKind::Gap
-        | FrameKind::UnsubscribePartition
-        | FrameKind::PartitionEnded
-        | FrameKind::PublishExceptions => {
-            return Err(rule(ErrorCode::Protocol, &format!("a {:?} frame is no request", frame.kind)));
-        }
     })
 }

@@ -17,6 +17,7 @@ use weir_protocol::{Credit, ErrorCode};
 use lane::{Cursor, Lane, State};
 
 use crate::core::event::ColdWant;
+use crate::core::group::Reading;
 use crate::core::ledger::{Ledger, Pool};
 use crate::core::partition::{Partition, TimeLookup};
 use crate::core::{Actions, ColdAnswer, ColdRead, ColdResult, LaneId, Now, Outgoing, StreamId};
@@ -125,11 +126,11 @@ impl Subscriptions {
         }
     }
 
-    /// Starts reading a partition on a lane, or moves it.
+    /// Starts reading a partition on a lane, or moves it. `leased` tells where a lease starts, if it lasts.
     pub fn start(
         &mut self,
         lane: LaneId,
-        (id, generation, start): (PartitionId, u32, StartAt),
+        (id, generation, start, leased): (PartitionId, u32, StartAt, Option<Reading>),
         partitions: &mut Partitions,
         actions: &mut Actions,
     ) {
@@ -161,6 +162,10 @@ impl Subscriptions {
             end(lane, (id, generation), (ErrorCode::TooManySubscriptions, detail), Some(partition), actions);
             return;
         }
+        if let Some(Reading { position, bound }) = leased {
+            self.begin(lane, (id, generation, position, Some(bound)), partitions, actions);
+            return;
+        }
         let (log_start, high_watermark) = (partition.log_start(), partition.high_watermark());
         let position = match start {
             StartAt::Earliest => log_start,
@@ -173,10 +178,17 @@ impl Subscriptions {
                 end(lane, (id, generation), (ErrorCode::OffsetOutOfRange, detail), Some(partition), actions);
                 return;
             }
+            StartAt::Lease(lease) => {
+                let detail = format!("lease {lease} has ended");
+                state.positions.shrink(CURSOR_BYTES);
+                end(lane, (id, generation), (ErrorCode::Fenced, detail), Some(partition), actions);
+                return;
+            }
             StartAt::Time(time) => match partition.offset_at(time) {
                 TimeLookup::Known(offset) => offset,
                 TimeLookup::InSegments { otherwise } => {
-                    let cursor = Cursor { generation, position: otherwise, state: State::Locating };
+                    let cursor =
+                        Cursor { generation, position: otherwise, bound: None, state: State::Locating };
                     state.cursors.insert(id, cursor);
                     state.reads += 1;
                     self.reads += 1;
@@ -186,7 +198,7 @@ impl Subscriptions {
                 }
             },
         };
-        self.begin(lane, (id, generation, position), partitions, actions);
+        self.begin(lane, (id, generation, position, None), partitions, actions);
     }
 
     /// Ends reading a partition.
@@ -256,15 +268,16 @@ impl Subscriptions {
         let Some(partition) = partitions.get(&key) else { return };
         match &answer.result {
             ColdResult::Batches { bytes, end } => {
+                let (bytes, end) = cursor.below_bound(bytes, *end);
                 let frame_bytes = (Deliver::OVERHEAD_BYTES + bytes.len()) as u64;
                 if frame_bytes > available || !state.outbox.grow(frame_bytes) {
                     // A single batch that is longer than what was set aside. Others may go before it until it is its turn.
                     cursor.state = State::Starved(frame_bytes);
                 } else {
-                    cursor.position = cursor.position.max(*end);
+                    cursor.position = cursor.position.max(end);
                     state.credit.spend(frame_bytes).expect("it is available");
                     let front = Deliver::front(id, generation, partition.high_watermark(), bytes.len());
-                    let pieces = vec![Bytes::copy_from_slice(&front), bytes.clone()];
+                    let pieces = vec![Bytes::copy_from_slice(&front), bytes];
                     actions.outgoing.push(Outgoing::Delivery(lane, pieces));
                 }
             }
@@ -312,20 +325,20 @@ impl Subscriptions {
             }
         };
         let position = found.clamp(log_start, high_watermark);
-        self.begin(lane, (key.partition, generation, position), partitions, actions);
+        self.begin(lane, (key.partition, generation, position, None), partitions, actions);
     }
 
     /// A reader's position is known: it is told, and queued.
     fn begin(
         &mut self,
         lane: LaneId,
-        (id, generation, position): (PartitionId, u32, Offset),
+        (id, generation, position, bound): (PartitionId, u32, Offset, Option<Offset>),
         partitions: &Partitions,
         actions: &mut Actions,
     ) {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
         let Some(partition) = partitions.get(&key(state.topic, id)) else { return };
-        state.cursors.insert(id, Cursor { generation, position, state: State::Ready });
+        state.cursors.insert(id, Cursor { generation, position, bound, state: State::Ready });
         state.ready.push_back(id);
         let started = PartitionStarted {
             partition: id,
@@ -336,6 +349,28 @@ impl Subscriptions {
         };
         actions.outgoing.push(Outgoing::Frames(lane, vec![started.to_frame()]));
         self.enqueue(lane);
+    }
+
+    /// The offset that comes next on a lane that reads a partition.
+    pub fn position(&self, lane: LaneId, id: PartitionId) -> Option<Offset> {
+        Some(self.lanes.get(&lane)?.cursors.get(&id)?.position)
+    }
+
+    /// The topic of a lane.
+    pub fn topic(&self, lane: LaneId) -> Option<TopicId> {
+        self.lanes.get(&lane).map(|state| state.topic)
+    }
+
+    /// A group has settled more: batches that begin below `bound` may be delivered.
+    pub fn raise_bound(&mut self, lane: LaneId, id: PartitionId, bound: Offset) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        let Some(cursor) = state.cursors.get_mut(&id) else { return };
+        cursor.bound = cursor.bound.map(|old| old.max(bound));
+        if cursor.state == State::Held && cursor.position < bound {
+            cursor.state = State::Ready;
+            state.ready.push_back(id);
+            self.enqueue(lane);
+        }
     }
 
     fn enqueue(&mut self, lane: LaneId) {

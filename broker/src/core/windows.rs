@@ -96,6 +96,7 @@ mod tests {
             delivery: 0,
             connections,
             dedup: 0,
+            groups: 0,
             control: 0,
         })
     }

@@ -1,6 +1,6 @@
 //! The only place that reads clocks.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use weir_protocol::units::Timestamp;
 
@@ -26,5 +26,10 @@ impl Clock {
     pub fn now(&self) -> Now {
         let monotonic_us = u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX);
         Now { monotonic_us, wall: wall_now() }
+    }
+
+    /// The moment that a time of [`Clock::now`] is.
+    pub fn instant(&self, monotonic_us: u64) -> Instant {
+        self.0 + Duration::from_micros(monotonic_us)
     }
 }

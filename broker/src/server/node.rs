@@ -90,6 +90,9 @@ impl NodeTask {
         let (mut completions, mut requests) = (Vec::new(), Vec::new());
         while self.wait(&mut completions, &mut requests).await == Drained::Items {
             let now = self.clock.now();
+            if self.node.due().is_some_and(|due| due <= now.monotonic_us) {
+                self.node.handle(now, Event::TimePassed, &mut actions);
+            }
             for completion in completions.drain(..) {
                 let event = Self::completed(completion);
                 self.node.handle(now, event, &mut actions);
@@ -131,8 +134,18 @@ impl NodeTask {
         self.journal.close();
     }
 
-    /// Waits for news from either side.
+    /// Waits for news from either side, or until the node has something to do.
     async fn wait(&mut self, completions: &mut Vec<Completion>, requests: &mut Vec<ToNode>) -> Drained {
+        let due = self.node.due().map(|due| self.clock.instant(due));
+        let news = self.news(completions, requests);
+        match due {
+            None => news.await,
+            // Only news fill the vectors, so nothing is lost where the time comes first.
+            Some(due) => tokio::time::timeout_at(due.into(), news).await.unwrap_or(Drained::Items),
+        }
+    }
+
+    async fn news(&mut self, completions: &mut Vec<Completion>, requests: &mut Vec<ToNode>) -> Drained {
         poll_fn(|context| {
             let from_storage = self.completions.poll_drain(context, completions);
             let from_connections = self.requests.poll_drain(context, requests);

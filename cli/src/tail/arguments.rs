@@ -1,7 +1,9 @@
 //! The options of `weir tail`.
 
+use std::time::Duration;
+
 use crate::record::Format;
-use crate::value::{From, from};
+use crate::value::{From, duration, from};
 
 /// Prints the records of a topic.
 #[derive(Debug, clap::Args)]
@@ -25,6 +27,19 @@ pub(crate) struct TailArguments {
     /// Only these partitions; may be repeated
     #[arg(short, long = "partition", value_name = "PARTITION", value_delimiter = ',')]
     pub(crate) partitions: Vec<u32>,
+    /// As a member of this consumer group: what was printed is acknowledged. A group that does not exist is made, and stands
+    /// where --from says
+    #[arg(short, long, value_name = "GROUP", conflicts_with_all = ["to_end", "partitions"])]
+    pub(crate) group: Option<String>,
+    /// Name of this member, unique in its group [default: made up]
+    #[arg(long, value_name = "NAME", requires = "group")]
+    pub(crate) member: Option<String>,
+    /// For how long partitions wait for a member with a name after it has left
+    #[arg(long, value_name = "TIME", requires = "member", value_parser = duration)]
+    pub(crate) grace: Option<Duration>,
+    /// How long a member keeps its partitions without being heard of [default: 10s]
+    #[arg(long, value_name = "TIME", requires = "group", value_parser = duration)]
+    pub(crate) lease: Option<Duration>,
     /// How to print a record [default: %v\n]
     #[arg(short, long, value_parser = Format::parse, conflicts_with = "json", allow_hyphen_values = true)]
     pub(crate) format: Option<Format>,

@@ -24,6 +24,9 @@ use reading::Reading;
 /// Records taken at once: enough to make the waiting free, few enough to stay small.
 const RECORDS_AT_ONCE: usize = 4096;
 
+/// How long a member may take to leave its group.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long to wait for records before looking around again.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -37,7 +40,8 @@ pub(crate) fn run(arguments: &TailArguments, global: &Global) -> Result<Exit, Fa
             opened = open(arguments, global) => opened?,
             () = interrupt.asked() => return Ok(Exit::Interrupted),
         };
-        let exit = Tail { printer, interrupt, left: arguments.count }.run(reading).await;
+        let is_member = arguments.group.is_some();
+        let exit = Tail { printer, interrupt, left: arguments.count, is_member }.run(reading).await;
         disconnect(client).await;
         exit
     });
@@ -50,6 +54,15 @@ async fn open(arguments: &TailArguments, global: &Global) -> Result<(Client, Rea
     let mut consumer = client.consumer(&arguments.topic).start(start(arguments, &client).await?);
     if !arguments.partitions.is_empty() {
         consumer = consumer.partitions(arguments.partitions.iter().copied());
+    }
+    if let Some(group) = &arguments.group {
+        consumer = consumer.group(group);
+        if let Some(member) = &arguments.member {
+            consumer = consumer.member(member, arguments.grace.unwrap_or_default());
+        }
+        if let Some(lease) = arguments.lease {
+            consumer = consumer.lease(lease);
+        }
     }
     let reading = if arguments.to_end {
         Reading::Bounded(consumer.read_to_end().await?)
@@ -94,6 +107,8 @@ struct Tail {
     interrupt: Interrupt,
     /// Records still to print; without a bound, none.
     left: Option<u64>,
+    /// What was printed is acknowledged.
+    is_member: bool,
 }
 
 impl Tail {
@@ -127,18 +142,26 @@ impl Tail {
         }
         self.printer.flush()?;
         progress.clear();
-        drop(reading);
+        reading.finish(LEAVE_WITHIN).await;
         gaps.rest().await;
         if interrupted { Ok(Exit::Interrupted) } else { gaps.verdict() }
     }
 
     fn print(&mut self, records: &mut Vec<Delivered>, progress: &mut Progress) -> Result<(), Failure> {
-        for record in records.drain(..) {
-            self.printer.print(&record)?;
+        for record in records.iter() {
+            self.printer.print(record)?;
             if let Some(left) = &mut self.left {
                 *left = left.saturating_sub(1);
             }
         }
+        if self.is_member && !records.is_empty() {
+            // Acknowledged is what somebody has, not what waits in a buffer.
+            self.printer.flush()?;
+            for record in records.drain(..) {
+                drop(record.ack());
+            }
+        }
+        records.clear();
         if !self.printer.is_terminal() {
             progress.show(self.printer.records(), self.printer.bytes(), self.printer.records());
         }

@@ -35,6 +35,14 @@ impl Reading {
         }
     }
 
+    /// Ends reading; a member of a group leaves it.
+    pub(crate) async fn finish(self, within: Duration) {
+        match self {
+            Self::Endless(consumer) => drop(consumer.drain(within).await),
+            Self::Bounded(_) => {}
+        }
+    }
+
     /// What happens beside records.
     pub(crate) fn events(&self) -> ConsumerEvents {
         match self {

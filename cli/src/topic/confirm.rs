@@ -6,7 +6,7 @@ use crate::failure::Failure;
 
 /// Asks whether to go on. `question` says what would be done, `deed` what that means. Without a terminal nobody can
 /// answer.
-pub(super) fn confirm(question: &str, deed: &str) -> Result<(), Failure> {
+pub(crate) fn confirm(question: &str, deed: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         let failure = Failure::usage(format_args!("{deed} and needs a yes"));
         return Err(failure.help("give --yes, or --dry-run to see what would be removed"));

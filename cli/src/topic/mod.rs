@@ -1,6 +1,6 @@
 //! `weir topic`: list, make, show, change, trim and remove topics.
 
-mod confirm;
+pub(crate) mod confirm;
 mod create;
 mod edit;
 mod ls;

@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_protocol::ErrorCode;
 use weir_protocol::frame::FRAME_HEADER_BYTES;
 use weir_protocol::limits::BATCH_FRAME_OVERHEAD_BYTES;
-use weir_protocol::message::StartAt;
+use weir_protocol::message::{StartAt, TopicInfo};
 use weir_protocol::units::{Offset, PartitionId, TopicId};
 
 use crate::admin;
 use crate::client::ClientHandle;
+use crate::consumer::assignment::{AssignmentListener, Listener};
+use crate::consumer::membership::Membership;
 use crate::consumer::reading::Reading;
 use crate::consumer::{BoundedRead, Consumer};
 use crate::core::consumer::{Consumer as Machine, ConsumerOptions};
@@ -25,11 +28,12 @@ use crate::options::Start;
 #[derive(Clone)]
 #[must_use = "nothing happens before subscribe() or read_to_end()"]
 pub struct ConsumerBuilder {
-    client: Arc<ClientHandle>,
-    topic: String,
+    pub(super) client: Arc<ClientHandle>,
+    pub(super) topic: String,
     partitions: Option<BTreeSet<u32>>,
-    start: Start,
-    messages: usize,
+    pub(super) start: Option<Start>,
+    group: Option<Membership>,
+    pub(super) messages: usize,
     bytes: usize,
 }
 
@@ -39,6 +43,7 @@ impl fmt::Debug for ConsumerBuilder {
             .field("topic", &self.topic)
             .field("partitions", &self.partitions)
             .field("start", &self.start)
+            .field("group", &self.group)
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
@@ -50,7 +55,8 @@ impl ConsumerBuilder {
             client,
             topic: topic.to_owned(),
             partitions: None,
-            start: Start::Latest,
+            start: None,
+            group: None,
             messages: usize::MAX,
             bytes: 8 << 20,
         }
@@ -62,10 +68,43 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Where to start. [`Start::Latest`] by default.
+    /// Where to start. [`Start::Latest`] by default. A group is made there if it does not exist; one that does goes on where
+    /// it stands.
     pub fn start(mut self, start: Start) -> Self {
-        self.start = start;
+        self.start = Some(start);
         self
+    }
+
+    /// As a member of a group: partitions are shared out among its members, and what is acknowledged is not delivered to the
+    /// group again. Without a [`start`](Self::start) the group must exist.
+    pub fn group(mut self, group: &str) -> Self {
+        self.membership().group = group.to_owned();
+        self
+    }
+
+    /// Name of this member, unique in its group: whoever joins again under it, within `grace` after it left, gets its
+    /// partitions back. Only one process at a time may use a name: a later one replaces an earlier. By default a name is
+    /// made up, and nothing waits for a member that left.
+    pub fn member(mut self, name: &str, grace: Duration) -> Self {
+        let membership = self.membership();
+        (membership.member, membership.grace) = (name.to_owned(), grace);
+        self
+    }
+
+    /// How long a member keeps its partitions without being heard of: 10 s by default, at least 100 ms.
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.membership().lease = time;
+        self
+    }
+
+    /// Who has a say when partitions come and go.
+    pub fn assignment(mut self, listener: impl AssignmentListener) -> Self {
+        self.membership().listener = Some(Listener::new(listener));
+        self
+    }
+
+    fn membership(&mut self) -> &mut Membership {
+        self.group.get_or_insert_with(Membership::default)
     }
 
     /// How much is read ahead: `bytes` is what the broker may send before the application takes it, 8 MiB by default, but at
@@ -81,12 +120,15 @@ impl ConsumerBuilder {
     ///
     /// # Errors
     /// `WEIR-2001` and `WEIR-2005` if there is no such topic or partition, `WEIR-4001` with both bounds if a partition does not
-    /// hold the offset, `WEIR-1027` if the start makes no sense.
+    /// hold the offset, `WEIR-1027` if the start makes no sense, `WEIR-4101` if there is no such group and no start was given.
     ///
     /// # Cancel safety
     /// If dropped before completion nothing is read.
     pub async fn subscribe(self) -> Result<Consumer, Error> {
-        self.open(false).await.map(Consumer)
+        match self.group.clone() {
+            Some(membership) => membership.open(self).await.map(Consumer),
+            None => self.open(false).await.map(Consumer),
+        }
     }
 
     /// Reads to the end that is seen at the start: the records that are there now, and no later ones.
@@ -97,6 +139,9 @@ impl ConsumerBuilder {
     /// # Cancel safety
     /// If dropped before completion nothing is read.
     pub async fn read_to_end(self) -> Result<BoundedRead, Error> {
+        if self.group.is_some() {
+            return Err(Error::invalid("a member of a group has no end to read to"));
+        }
         self.open(true).await.map(BoundedRead)
     }
 
@@ -104,17 +149,8 @@ impl ConsumerBuilder {
         let shared = Arc::clone(&self.client.shared);
         let topic = admin::topic(&shared, &self.topic).await?;
         let partitions = self.choose(topic.settings.partitions)?;
-        let batch_bytes_max = topic.settings.batch_bytes_max;
-        let frame_bytes_max =
-            FRAME_HEADER_BYTES as u64 + u64::from(BATCH_FRAME_OVERHEAD_BYTES) + u64::from(batch_bytes_max);
-        let options = ConsumerOptions {
-            topic: topic.id,
-            partitions: starts(&self.start, topic.id, &partitions)?,
-            window_bytes: self.bytes as u64,
-            frame_bytes_max,
-            to_end,
-        };
-        let pool_bytes = self.bytes.max(usize::try_from(frame_bytes_max).unwrap_or(usize::MAX));
+        let starts = starts(self.start.as_ref().unwrap_or(&Start::Latest), topic.id, &partitions)?;
+        let (options, pool_bytes) = self.options(&topic, starts, to_end);
         let machine = Machine::new(options);
         let consumer = Arc::new(ConsumerShared::new(Arc::clone(&shared), &self.topic, machine, pool_bytes));
         shared.tasks.spawn_on(subscribe::run(Arc::clone(&consumer)), &shared.runtime);
@@ -123,10 +159,25 @@ impl ConsumerBuilder {
         Ok(reading)
     }
 
+    /// How the machine is to read, and how much memory its frames may take.
+    pub(super) fn options(
+        &self,
+        topic: &TopicInfo,
+        partitions: Vec<(PartitionId, StartAt)>,
+        to_end: bool,
+    ) -> (ConsumerOptions, usize) {
+        let batch_bytes_max = topic.settings.batch_bytes_max;
+        let frame_bytes_max =
+            FRAME_HEADER_BYTES as u64 + u64::from(BATCH_FRAME_OVERHEAD_BYTES) + u64::from(batch_bytes_max);
+        let window_bytes = self.bytes as u64;
+        let pool_bytes = self.bytes.max(usize::try_from(frame_bytes_max).unwrap_or(usize::MAX));
+        (ConsumerOptions { topic: topic.id, partitions, window_bytes, frame_bytes_max, to_end }, pool_bytes)
+    }
+
     fn choose(&self, count: u32) -> Result<Vec<PartitionId>, Error> {
-        let chosen: Vec<u32> = match (&self.partitions, &self.start) {
+        let chosen: Vec<u32> = match (&self.partitions, self.start.as_ref()) {
             (Some(partitions), _) => partitions.iter().copied().collect(),
-            (None, Start::Offset(partition, _)) => vec![*partition],
+            (None, Some(Start::Offset(partition, _))) => vec![*partition],
             (None, _) => (0..count).collect(),
         };
         if chosen.is_empty() {

@@ -12,6 +12,12 @@ pub enum ConsumerEvent {
     Reconnecting,
     /// The connection is back.
     Reconnected,
+    /// A partition was leased to this member of a group.
+    Assigned(u32),
+    /// A partition was given back, as it was asked for.
+    Revoked(u32),
+    /// A lease has ended before its partition was given back.
+    Lost(u32),
     /// Offsets that will not come. Told when reading goes past them.
     Gap {
         /// The partition.

@@ -4,18 +4,20 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
-use weir_protocol::batch::{Records, StoredBatch, Voids};
-use weir_protocol::units::{Epoch, Offset, PartitionId, Timestamp, TopicId};
+use weir_protocol::batch::StoredBatch;
+use weir_protocol::units::{Epoch, Offset, PartitionId, TopicId};
 use weir_protocol::{DecodeError, ErrorCode};
 
 use crate::client::ClientHandle;
-use crate::consumer::event::{ConsumerEvent, GapReason};
+use crate::consumer::batch::Batch;
+use crate::consumer::settle::Leased;
 use crate::core::consumer::{Ended, Frame, Step, Taken};
 use crate::error::Error;
-use crate::message::{Delivered, from_record, system_time};
+use crate::message::Delivered;
+use crate::net::member::GroupShared;
 use crate::net::shared::lock;
 use crate::net::subscribe::ConsumerShared;
 
@@ -31,6 +33,8 @@ pub(super) struct Reading {
     pub(super) topic_id: TopicId,
     pub(super) partition_epoch: Epoch,
     messages_max: usize,
+    /// The group it is a member of.
+    pub(super) group: Option<Arc<GroupShared>>,
     frame: Option<Open>,
     batch: Option<Batch>,
     /// An error that came after records that had to be given out first.
@@ -44,27 +48,13 @@ struct Open {
     rest: Bytes,
 }
 
-/// A batch that is being taken apart.
-#[derive(Debug)]
-struct Batch {
-    records: Records,
-    /// Idempotency keys, if any record has one.
-    keys: Vec<Option<Bytes>>,
-    voids: Voids,
-    partition: PartitionId,
-    base: Offset,
-    from: Offset,
-    until: Offset,
-    appended: SystemTime,
-    epoch: Epoch,
-    created: Timestamp,
-    /// The last creation time that was converted, as most records of a batch share it.
-    last_created: (i64, SystemTime),
-}
-
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        match &self.group {
+            // Its task says goodbye first, so that the partitions need not wait for the lease to run out.
+            Some(_) => self.shared.leaving.cancel(),
+            None => self.shared.stop.cancel(),
+        }
     }
 }
 
@@ -81,6 +71,7 @@ impl Reading {
             topic_id,
             partition_epoch: Epoch::ZERO,
             messages_max,
+            group: None,
             frame: None,
             batch: None,
             error: None,
@@ -184,7 +175,10 @@ impl Reading {
                 match batch.next(&self.shared, self.topic_id) {
                     Some(Ok(record)) => return Some(Ok(record)),
                     Some(Err(error)) => return Some(Err(self.damaged(&error))),
-                    None => self.batch = None,
+                    None => {
+                        batch.pass_rest();
+                        self.batch = None;
+                    }
                 }
             }
             if self.frame.is_some() {
@@ -218,11 +212,17 @@ impl Reading {
         let stored = StoredBatch::decode(&mut open.rest)?;
         let (base, end) = (stored.base_offset(), stored.end_offset());
         let frame = &open.frame;
-        let step = lock(&self.shared.state).machine.begin_batch(frame, base, end);
+        let (step, lease) = {
+            let mut state = lock(&self.shared.state);
+            let step = state.machine.begin_batch(frame, base, end);
+            (step, state.machine.lease_of(frame.partition))
+        };
         match step {
             Step::Deliver { from, until } => {
                 self.partition_epoch = stored.section.partition_epoch;
-                self.batch = Some(Batch::new(stored, frame.partition, from, until)?);
+                let leased = lease.zip(self.group.as_ref());
+                let leased = leased.map(|(lease, group)| Leased::new(group, frame.partition, lease));
+                self.batch = Some(Batch::new(stored, frame.partition, (from, until), leased)?);
                 self.after_begin();
             }
             Step::Skip => {}
@@ -295,87 +295,5 @@ impl Reading {
             *position = batch.from;
         }
         positions
-    }
-}
-
-impl Batch {
-    fn new(
-        stored: StoredBatch,
-        partition: PartitionId,
-        from: Offset,
-        until: Offset,
-    ) -> Result<Self, DecodeError> {
-        let StoredBatch { section, producer } = stored;
-        let table = producer.table();
-        let keys = if table.has_idempotency_keys() {
-            table.rows().map(|row| row.idempotency_key.map(|key| producer.bytes().slice_ref(key))).collect()
-        } else {
-            Vec::new()
-        };
-        let created = producer.header().create_time;
-        Ok(Self {
-            records: producer.records()?,
-            keys,
-            voids: section.voids,
-            partition,
-            base: section.base_offset,
-            from,
-            until,
-            appended: system_time(section.append_time),
-            epoch: section.partition_epoch,
-            created,
-            last_created: (0, system_time(created)),
-        })
-    }
-
-    /// The next record that is wanted.
-    fn next(&mut self, shared: &ConsumerShared, topic_id: TopicId) -> Option<Result<Delivered, DecodeError>> {
-        loop {
-            if self.from >= self.until {
-                return None;
-            }
-            let record = match self.records.next()? {
-                Ok(record) => record,
-                Err(error) => return Some(Err(error)),
-            };
-            let offset = self.base.advance(u64::from(record.offset_delta));
-            if offset < self.from {
-                continue;
-            }
-            self.from = offset.advance(1);
-            let index = record.offset_delta;
-            if !self.voids.is_empty() && self.voids.contains(index) {
-                self.pass_void(shared, offset);
-                continue;
-            }
-            let created = self.created_at(record.timestamp_delta_ms);
-            let mut message = from_record(record, created);
-            message.partition = Some(self.partition.get());
-            if let Some(key) = self.keys.get_mut(index as usize) {
-                message.idempotency_key = key.take();
-            }
-            return Some(Ok(Delivered {
-                topic: Arc::clone(&shared.topic),
-                partition: self.partition.get(),
-                offset: offset.get(),
-                timestamp: self.appended,
-                message,
-                topic_id,
-                partition_epoch: self.epoch,
-            }));
-        }
-    }
-
-    fn created_at(&mut self, delta_ms: i64) -> SystemTime {
-        if self.last_created.0 != delta_ms {
-            let moment = self.created.saturating_add_micros(delta_ms.saturating_mul(1000));
-            self.last_created = (delta_ms, system_time(moment));
-        }
-        self.last_created.1
-    }
-
-    fn pass_void(&self, shared: &ConsumerShared, offset: Offset) {
-        let (partition, from) = (self.partition.get(), offset.get());
-        shared.tell(ConsumerEvent::Gap { partition, from, to: from + 1, reason: GapReason::Void });
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`producer`]: batches, sequences, credit, what is in flight, what is sent again.
 //! * [`consumer`]: positions, generations, credit, gaps.
+//! * [`member`]: leases of a consumer group, and what is settled under them.
 //! * [`link`]: the states of the connection; [`requests`]: who waits for which answer.
 //!
 //! Nothing here reads a clock, waits, or knows a runtime, so that a simulator can drive it. The machines are public for
@@ -11,6 +12,7 @@ pub mod backoff;
 pub mod consumer;
 pub mod fingerprint;
 pub mod link;
+pub mod member;
 pub mod producer;
 pub mod random;
 pub mod requests;

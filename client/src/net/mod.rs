@@ -17,6 +17,7 @@ pub(crate) mod connect;
 pub(crate) mod frames;
 pub(crate) mod lane;
 pub(crate) mod link;
+pub(crate) mod member;
 pub(crate) mod pool;
 pub(crate) mod publish;
 pub(crate) mod runtime;

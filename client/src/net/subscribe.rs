@@ -48,6 +48,10 @@ pub(crate) struct ConsumerShared {
     pub(crate) events: broadcast::Sender<ConsumerEvent>,
     pub(crate) lag: watch::Sender<()>,
     pub(crate) stop: CancellationToken,
+    /// A member of a group is to leave before it stops.
+    pub(crate) leaving: CancellationToken,
+    /// It has left.
+    pub(crate) gone: CancellationToken,
     /// Nothing is given out.
     pub(crate) paused: AtomicBool,
     /// Some lane has something to send.
@@ -65,6 +69,8 @@ impl ConsumerShared {
             pool: Arc::new(BufferPool::new(pool_bytes)),
             events: broadcast::Sender::new(EVENTS_MAX),
             lag: watch::Sender::new(()),
+            leaving: CancellationToken::new(),
+            gone: CancellationToken::new(),
             stop,
             paused: AtomicBool::new(false),
             commands: (0..LANES_MAX).map(|_| Notify::new()).collect(),

@@ -112,6 +112,14 @@ impl BrokerSection {
         out.put_slice(voids);
     }
 
+    /// Base offset and length of the stored batch at the front of bytes that were verified before; `None` behind the last.
+    pub fn place(bytes: &[u8]) -> Option<(Offset, usize)> {
+        let mut reader = Reader::new(bytes);
+        reader.u32().ok()?;
+        let length = reader.u32().ok()? as usize;
+        Some((reader.offset().ok()?, length.max(BROKER_SECTION_BYTES)))
+    }
+
     /// Reads a section and verifies its checksum. Returns it with the length of the whole batch.
     ///
     /// # Errors

@@ -9,7 +9,9 @@ use crate::read::Reader;
 mod exceptions;
 mod explain;
 mod failure;
+mod group;
 mod hello;
+mod member;
 mod publish;
 mod snapshot;
 mod subscribe;
@@ -21,7 +23,15 @@ mod trim;
 pub use exceptions::{OriginalRecord, PublishExceptions, RecordException, RecordFate};
 pub use explain::{Explain, Explanation, Wait, WaitId, WaitsFor};
 pub use failure::{Failure, GoAway};
+pub use group::{
+    CreateGroup, DeleteGroup, DescribeGroup, GroupDescription, GroupInfo, GroupList, GroupPartition,
+    GroupReset, GroupStart, ListGroups, MemberInfo, MovedPosition, ResetGroup,
+};
 pub use hello::{Hello, PROTOCOL_VERSION, ServerLimits, Welcome};
+pub use member::{
+    AckRecords, Heartbeat, JoinGroup, LeaveGroup, PartitionAssigned, PartitionLost, PartitionRevoked,
+    RecordsAcked, ReleasePartition,
+};
 pub use publish::{
     AckEntry, Grant, OpenProducer, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected,
     Throttled,

@@ -13,7 +13,7 @@ use crate::limits::TEXT_BYTES_MAX;
 use crate::message::Message;
 use crate::message::failure::{bounded_text, read_code};
 use crate::read::Reader;
-use crate::units::{Offset, PartitionId, Timestamp, TopicId};
+use crate::units::{LeaseEpoch, Offset, PartitionId, Timestamp, TopicId};
 use crate::write::Write;
 
 /// Makes a stream a lane of a subscription to one topic.
@@ -38,6 +38,8 @@ pub enum StartAt {
     Time(Timestamp),
     /// This many records before the end, or with the first that is kept.
     Last(u64),
+    /// Where the group stands whose lease this is, as long as the lease lasts.
+    Lease(LeaseEpoch),
 }
 
 /// Starts reading a partition on this lane, or moves it if it is read already.
@@ -149,6 +151,7 @@ impl StartAt {
             Self::Offset(offset) => (2, offset.get()),
             Self::Time(time) => (3, time.as_micros().cast_unsigned()),
             Self::Last(count) => (4, count),
+            Self::Lease(lease) => (5, lease.get()),
         };
         out.put_u8(kind);
         out.put_u64_le(value);
@@ -164,6 +167,7 @@ impl StartAt {
             2 => Ok(Self::Offset(Offset::new(value))),
             3 => Ok(Self::Time(Timestamp::from_micros(value.cast_signed()))),
             4 => Ok(Self::Last(value)),
+            5 => Ok(Self::Lease(LeaseEpoch::new(value))),
             other => {
                 let problem = Problem::Invalid { what: "start kind", value: u64::from(other) };
                 Err(DecodeError::new(at, problem))

@@ -14,9 +14,11 @@ use crate::limits::{
     BATCH_RECORDS_MAX, DEDUP_HORIZON_US_DEFAULT, FRAME_BYTES_MAX, NUMBER_MAX, TEXT_BYTES_MAX,
 };
 use crate::units::{
-    Durability, Epoch, Incarnation, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp,
-    TopicId,
+    Durability, Epoch, Incarnation, LeaseEpoch, Offset, PartitionId, PartitionKey, ProducerId, Sequence,
+    Timestamp, TopicId,
 };
+
+mod groups;
 
 /// Encodes and decodes; then shows that no shorter body and no longer one is taken.
 fn round_trip<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
@@ -87,6 +89,7 @@ fn start() -> impl Strategy<Value = StartAt> {
         any::<u64>().prop_map(|offset| StartAt::Offset(Offset::new(offset))),
         timestamp().prop_map(StartAt::Time),
         any::<u64>().prop_map(StartAt::Last),
+        any::<u64>().prop_map(|lease| StartAt::Lease(LeaseEpoch::new(lease))),
     ]
 }
 
@@ -370,6 +373,23 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::Explain => decode::<Explain>(frame),
         FrameKind::Explanation => decode::<Explanation>(frame),
         FrameKind::PublishExceptions => decode::<PublishExceptions>(frame),
+        FrameKind::CreateGroup => decode::<CreateGroup>(frame),
+        FrameKind::DeleteGroup => decode::<DeleteGroup>(frame),
+        FrameKind::ResetGroup => decode::<ResetGroup>(frame),
+        FrameKind::ListGroups => decode::<ListGroups>(frame),
+        FrameKind::DescribeGroup => decode::<DescribeGroup>(frame),
+        FrameKind::GroupReset => decode::<GroupReset>(frame),
+        FrameKind::GroupList => decode::<GroupList>(frame),
+        FrameKind::GroupDescription => decode::<GroupDescription>(frame),
+        FrameKind::JoinGroup => decode::<JoinGroup>(frame),
+        FrameKind::Heartbeat => decode::<Heartbeat>(frame),
+        FrameKind::PartitionAssigned => decode::<PartitionAssigned>(frame),
+        FrameKind::PartitionRevoked => decode::<PartitionRevoked>(frame),
+        FrameKind::ReleasePartition => decode::<ReleasePartition>(frame),
+        FrameKind::PartitionLost => decode::<PartitionLost>(frame),
+        FrameKind::AckRecords => decode::<AckRecords>(frame),
+        FrameKind::RecordsAcked => decode::<RecordsAcked>(frame),
+        FrameKind::LeaveGroup => decode::<LeaveGroup>(frame),
     }
 }
 
@@ -391,8 +411,8 @@ fn an_error_says_at_which_byte_of_the_body() {
     let subscribe =
         SubscribePartition { partition: PartitionId::ZERO, generation: 0, start: StartAt::Earliest };
     assert_eq!(
-        refusal(&subscribe, |body| body[8] = 5),
-        (8, Problem::Invalid { what: "start kind", value: 5 })
+        refusal(&subscribe, |body| body[8] = 6),
+        (8, Problem::Invalid { what: "start kind", value: 6 })
     );
     let gap = Gap {
         partition: PartitionId::ZERO,

@@ -17,7 +17,7 @@
 //!
 //! The seed and what follows is there with the incompatible feature 1: who does not know it would forget keys.
 //!
-//! A part is the number of its virtual shard, or 65,535 for the topics. Flags: 1 clean shutdown, 2 the journal exists.
+//! A part is the number of its virtual shard, 65,535 for the topics, or 65,534 for the consumer groups. Flags: 1 clean shutdown, 2 the journal exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -208,6 +208,7 @@ impl Part {
     pub(super) fn code(self) -> u32 {
         match self {
             Self::Topics => PART_TOPICS,
+            Self::Groups => PART_GROUPS,
             Self::Shard(shard) => u32::from(shard.get()),
         }
     }
@@ -217,6 +218,7 @@ impl Part {
         let at = reader.position();
         match reader.u32()? {
             PART_TOPICS => Ok(Self::Topics),
+            PART_GROUPS => Ok(Self::Groups),
             value => match u16::try_from(value) {
                 Ok(shard) if shard < VIRTUAL_SHARDS => Ok(Self::Shard(VirtualShard::new(shard))),
                 Ok(_) | Err(_) => Err(DecodeError::new(at, error(value))),
@@ -266,5 +268,6 @@ const SEGMENT_BYTES: usize = 24;
 const PART_BYTES: usize = 40;
 const GENERATION_BYTES: usize = 48;
 const PART_TOPICS: u32 = 0xffff;
+const PART_GROUPS: u32 = 0xfffe;
 const FLAG_CLEAN: u64 = 1;
 const FLAG_BORN: u64 = 2;

@@ -13,7 +13,7 @@ use super::{
 use crate::dedup::generation::class_horizon_us;
 use crate::disk::{Context, Disk, File};
 use crate::dump::{DumpError, Item, Sink};
-use crate::state::{decode_partitions, decode_topics};
+use crate::state::{decode_groups, decode_partitions, decode_topics};
 
 pub(crate) use super::codec::MAGIC as MANIFEST_MAGIC;
 pub(crate) use super::state_file::MAGIC as STATE_MAGIC;
@@ -85,6 +85,7 @@ pub(crate) fn manifest<F: File>(file: &F, path: &Path, sink: &mut Sink<'_>) -> R
 fn part_name(part: Part) -> String {
     match part {
         Part::Topics => "topics".to_owned(),
+        Part::Groups => "groups".to_owned(),
         Part::Shard(shard) => format!("shard {shard}"),
     }
 }
@@ -160,6 +161,15 @@ fn show_part<F: File>(
             };
             topics.values().map(show).collect::<Vec<_>>()
         }),
+        Part::Groups => decode_groups(&content).map(|groups| {
+            let show = |group: &crate::frame::GroupDefinition| {
+                Item::new(2, "group", bytes.clone())
+                    .number("group", group.id.get())
+                    .text("name", &group.name)
+                    .text("topic", group.topic)
+            };
+            groups.values().map(show).collect()
+        }),
         Part::Shard(_) => decode_partitions(&content).map(|partitions| {
             let show =
                 |(key, state): (&weir_protocol::units::PartitionKey, &crate::state::PartitionState)| {
@@ -170,6 +180,7 @@ fn show_part<F: File>(
                         .number("end_offset", state.end_offset.get())
                         .moment("last_append_time", state.last_append_time)
                         .number("producers", state.producers.count() as u64)
+                        .number("cursors", state.cursors.len() as u64)
                 };
             partitions.iter().map(show).collect()
         }),

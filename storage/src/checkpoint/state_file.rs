@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Manifest, Part, PartPlace, Paths};
 use crate::disk::{Context, Disk, DiskError, File, Mode};
-use crate::state::{NodeState, decode_partitions, decode_topics};
+use crate::state::{NodeState, decode_groups, decode_partitions, decode_topics};
 
 /// Name of a state file.
 pub(crate) fn state_name(number: u64) -> String {
@@ -120,6 +120,7 @@ pub(crate) fn load<D: Disk>(disk: &D, paths: &Paths, manifest: &Manifest) -> Res
         }
         let decoded: Result<(), DecodeError> = match part {
             Part::Topics => decode_topics(&content).map(|topics| state.topics = topics),
+            Part::Groups => decode_groups(&content).map(|groups| state.groups = groups),
             Part::Shard(_) => decode_partitions(&content).map(|mut more| state.partitions.append(&mut more)),
         };
         decoded.map_err(|error| damaged(error.to_string()))?;

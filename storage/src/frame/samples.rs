@@ -6,10 +6,10 @@ use weir_protocol::batch::{
 use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::TopicSettings;
 use weir_protocol::units::{
-    Epoch, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp, TopicId,
+    Epoch, GroupId, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp, TopicId,
 };
 
-use super::{Frame, SkippedBatch, TopicDefinition};
+use super::{Frame, GroupDefinition, GroupPositions, SettledRecords, SkippedBatch, TopicDefinition};
 
 /// A partition of the one topic of the tests.
 pub(crate) fn partition(number: u32) -> PartitionKey {
@@ -86,4 +86,33 @@ pub(crate) fn topic(revision: u64) -> TopicDefinition {
 /// A trim of one of the topic's partitions.
 pub(crate) fn trim(number: u32, log_start: u64) -> Frame {
     Frame::Trim { partition: partition(number), log_start: Offset::new(log_start) }
+}
+
+/// A group of the topic that stands at an offset of some partitions.
+pub(crate) fn group(id: u64, positions: &[(u32, u64)]) -> Frame {
+    let position = |(number, offset): &(u32, u64)| (PartitionId::new(*number), Offset::new(*offset));
+    Frame::Group(GroupPositions {
+        definition: GroupDefinition {
+            id: GroupId::new(id),
+            topic: TopicId::from_bytes([7; 16]),
+            name: format!("group-{id}"),
+            created: Timestamp::from_micros(43),
+        },
+        positions: positions.iter().map(position).collect(),
+    })
+}
+
+/// A group of the topic is removed.
+pub(crate) fn group_deleted(id: u64) -> Frame {
+    Frame::GroupDeleted { topic: TopicId::from_bytes([7; 16]), group: GroupId::new(id) }
+}
+
+/// A group settles offsets of one of the topic's partitions.
+pub(crate) fn settled(id: u64, number: u32, ranges: &[(u64, u64)]) -> Frame {
+    let range = |(from, to): &(u64, u64)| (Offset::new(*from), Offset::new(*to));
+    Frame::Settled(SettledRecords {
+        partition: partition(number),
+        group: GroupId::new(id),
+        ranges: ranges.iter().map(range).collect(),
+    })
 }

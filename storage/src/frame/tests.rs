@@ -1,7 +1,7 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::samples::{append, partition, skipped, topic, trim};
+use super::samples::{append, group, group_deleted, partition, settled, skipped, topic, trim};
 use super::*;
 
 fn encoded(frame: &Frame, sequence: u64) -> Bytes {
@@ -10,7 +10,7 @@ fn encoded(frame: &Frame, sequence: u64) -> Bytes {
     bytes.freeze()
 }
 
-fn all_kinds() -> [Frame; 5] {
+fn all_kinds() -> [Frame; 8] {
     let topic_id = TopicId::from_bytes([9; 16]);
     [
         append(2, 77, b"value"),
@@ -18,6 +18,9 @@ fn all_kinds() -> [Frame; 5] {
         Frame::TopicDeleted(topic_id),
         trim(1, 12),
         skipped(1, 5),
+        group(3, &[(0, 5), (2, 77)]),
+        group_deleted(3),
+        settled(3, 2, &[(77, 78), (80, 99)]),
     ]
 }
 
@@ -100,7 +103,7 @@ fn a_length_beyond_the_limit_is_refused_before_it_is_used() {
 #[test]
 fn only_appends_are_data() {
     let control: Vec<bool> = all_kinds().iter().map(Frame::is_control).collect();
-    assert_eq!(control, [false, true, true, true, false]);
+    assert_eq!(control, [false, true, true, true, false, true, true, true]);
 }
 
 #[test]

@@ -216,5 +216,17 @@ fn item(bytes: Range<u64>, frame: &Frame) -> Item {
             .number("producer", skipped.producer.get())
             .number("sequence", skipped.sequence.get())
             .number("records", skipped.record_count),
+        Frame::Group(group) => Item::new(2, "group", bytes)
+            .number("group", group.definition.id.get())
+            .text("name", &group.definition.name)
+            .text("topic", group.definition.topic)
+            .number("positions", group.positions.len() as u64),
+        Frame::GroupDeleted { topic, group } => {
+            Item::new(2, "group deleted", bytes).number("group", group.get()).text("topic", topic)
+        }
+        Frame::Settled(settled) => Item::new(2, "settled", bytes)
+            .text("partition", settled.partition)
+            .number("group", settled.group.get())
+            .number("ranges", settled.ranges.len() as u64),
     }
 }

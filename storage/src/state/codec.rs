@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! topics     = count u32 , topic definitions
+//! groups     = count u32 , group definitions
 //! partitions = count u32 , partitions
 //! partition  = length u32 , topic id (16) , partition u32 , epoch u32 , log start u64 , end offset u64 ,
-//!              last append time i64 , producer count u32 , producers , given up
+//!              last append time i64 , producer count u32 , producers , given up , cursors
 //! producer   = id u64 , epoch u32 , result count u32 , next sequence u64 , last offset u64 , results
 //! result     = base offset u64 , append time i64 , record count u32
 //! given up   = nothing, or: count u32 , ranges: from u64 , to u64 , voids
-//! voids      = nothing, or: count u32 , results with void records: producer id u64 , sequence u64 , length u16 , bitmap
+//! voids      = nothing, or: count u32 , results with void records: producer id u64 , sequence u64 , length u16 , bitmap ,
+//!              cursors
+//! cursors    = nothing, or: count u32 , cursors: group u64 , floor u64 , word count u32 , words u64
 //! ```
 //!
-//! A partition's length covers what follows it, so that later versions may add fields at its end.
+//! Of given up, voids and cursors none is left out before one that is written. A partition's length covers what follows it,
+//! so that later versions may add fields at its end.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,15 +23,15 @@ use bytes::BufMut;
 use weir_protocol::batch::Voids;
 use weir_protocol::limits::UNACKED_BATCHES_MAX;
 use weir_protocol::read::Reader;
-use weir_protocol::units::{Epoch, PartitionId, PartitionKey, ProducerId, Timestamp, TopicId};
+use weir_protocol::units::{Epoch, GroupId, PartitionId, PartitionKey, ProducerId, Timestamp, TopicId};
 use weir_protocol::write::Write;
-use weir_protocol::{DecodeError, Problem};
+use weir_protocol::{Cursor, DecodeError, Problem};
 
 use super::{
     AppendResult, GIVEN_UP_RANGES_MAX, GivenUp, PRODUCERS_PER_PARTITION_MAX, PartitionState, ProducerWindow,
     Producers,
 };
-use crate::frame::TopicDefinition;
+use crate::frame::{GroupDefinition, TopicDefinition};
 
 /// Writes topics.
 pub(crate) fn encode_topics(topics: &BTreeMap<TopicId, TopicDefinition>, out: &mut Vec<u8>) {
@@ -47,6 +51,26 @@ pub(crate) fn decode_topics(bytes: &[u8]) -> Result<BTreeMap<TopicId, TopicDefin
     }
     reader.finish()?;
     Ok(topics)
+}
+
+/// Writes groups.
+pub(crate) fn encode_groups(groups: &BTreeMap<GroupId, GroupDefinition>, out: &mut Vec<u8>) {
+    out.put_count(groups.len());
+    for definition in groups.values() {
+        definition.encode(out);
+    }
+}
+
+/// Reads groups.
+pub(crate) fn decode_groups(bytes: &[u8]) -> Result<BTreeMap<GroupId, GroupDefinition>, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let mut groups = BTreeMap::new();
+    for _ in 0..reader.count("group count", 4)? {
+        let definition = GroupDefinition::decode(&mut reader)?;
+        groups.insert(definition.id, definition);
+    }
+    reader.finish()?;
+    Ok(groups)
 }
 
 /// Writes partitions.
@@ -111,20 +135,27 @@ fn encode_partition(partition: PartitionKey, state: &PartitionState, out: &mut V
     }
     let voids = voids_of(&state.producers);
     let given_up = state.given_up.ranges();
-    if !given_up.is_empty() || !voids.is_empty() {
+    if !given_up.is_empty() || !voids.is_empty() || !state.cursors.is_empty() {
         out.put_count(given_up.len());
         for range in given_up {
             out.put_u64_le(range.start.get());
             out.put_u64_le(range.end.get());
         }
     }
-    if !voids.is_empty() {
+    if !voids.is_empty() || !state.cursors.is_empty() {
         out.put_count(voids.len());
         for (id, sequence, voids) in voids {
             out.put_u64_le(id.get());
             out.put_u64_le(sequence);
             out.put_u16_le(u16::try_from(voids.bytes().len()).expect("one bit a record fits two bytes"));
             out.put_slice(voids.bytes());
+        }
+    }
+    if !state.cursors.is_empty() {
+        out.put_count(state.cursors.len());
+        for (group, cursor) in &state.cursors {
+            out.put_u64_le(group.get());
+            cursor.encode(out);
         }
     }
 }
@@ -181,8 +212,15 @@ fn decode_partition(fields: &mut Reader<'_>) -> Result<(PartitionKey, PartitionS
     if fields.remaining() > 0 {
         decode_voids(fields, &mut producers)?;
     }
-    let state = PartitionState { epoch, log_start, end_offset, last_append_time, producers, given_up };
+    let cursors = if fields.remaining() > 0 { decode_cursors(fields)? } else { BTreeMap::new() };
+    let state =
+        PartitionState { epoch, log_start, end_offset, last_append_time, producers, given_up, cursors };
     Ok((partition, state))
+}
+
+fn decode_cursors(fields: &mut Reader<'_>) -> Result<BTreeMap<GroupId, Cursor>, DecodeError> {
+    let count = fields.count("cursor count", CURSOR_BYTES_MIN)?;
+    (0..count).map(|_| Ok((GroupId::new(fields.u64()?), Cursor::decode(fields)?))).collect()
 }
 
 fn decode_given_up(fields: &mut Reader<'_>) -> Result<GivenUp, DecodeError> {
@@ -238,5 +276,7 @@ fn bounded_count(
 
 /// Bytes of a partition without producers.
 const PARTITION_BYTES_MIN: usize = 16 + 4 + 4 + 8 + 8 + 8 + 4;
+/// Bytes of a cursor without words, and of its group.
+const CURSOR_BYTES_MIN: usize = 8 + 8 + 4;
 /// Bytes of a producer without results.
 const PRODUCER_BYTES_MIN: usize = 8 + 4 + 4 + 8 + 8;

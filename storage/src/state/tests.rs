@@ -133,6 +133,30 @@ fn a_deleted_topic_takes_its_partitions_along() {
     assert_eq!(state, NodeState::default());
 }
 
+#[test]
+fn a_group_settles_what_it_says_until_it_is_moved_or_gone() {
+    let mut state = NodeState::default();
+    assert_eq!(state.try_apply(&samples::group(1, &[(0, 0)])), Ok(Applied::Nothing), "there is no topic");
+    state.apply(&Frame::Topic(samples::topic(1)));
+    let keys = |numbers: [u32; 2]| Applied::Groups(numbers.map(samples::partition).into());
+    assert_eq!(state.try_apply(&samples::group(1, &[(0, 3), (2, 0)])), Ok(keys([0, 2])));
+    assert_eq!(state.try_apply(&samples::settled(9, 0, &[(3, 4)])), Ok(Applied::Nothing), "no such group");
+    state.apply(&samples::settled(1, 0, &[(5, 7), (3, 4)]));
+    let cursor =
+        |state: &NodeState| state.partitions[&samples::partition(0)].cursors[&GroupId::new(1)].clone();
+    assert_eq!((cursor(&state).floor().get(), cursor(&state).settled_above()), (4, 2));
+    state.apply(&samples::group(1, &[(0, 2)]));
+    assert_eq!(cursor(&state), Cursor::at(Offset::new(2)));
+    let mut bytes = Vec::new();
+    encode_partitions(state.partitions.iter().map(|(key, state)| (*key, state)), &mut bytes);
+    assert_eq!(decode_partitions(&bytes).unwrap(), state.partitions);
+    assert_eq!(state.try_apply(&samples::group_deleted(1)), Ok(keys([0, 2])));
+    assert!(state.groups.is_empty() && state.partitions.values().all(|state| state.cursors.is_empty()));
+    state.apply(&samples::group(2, &[(0, 0)]));
+    state.apply(&Frame::TopicDeleted(samples::topic(1).id));
+    assert_eq!(state, NodeState::default());
+}
+
 /// What stands in a state file, for partitions with and without producers.
 #[test]
 fn partitions_have_golden_bytes() {
@@ -237,8 +261,11 @@ proptest! {
                     ends = [0; 4];
                 }
                 1..4 => frames.push(samples::trim(partition, *end / 2)),
-                4..6 => frames.push(samples::skipped(partition, *end)),
-                6..9 => {
+                4 => frames.push(samples::skipped(partition, *end)),
+                5 => frames.push(samples::group(u64::from(partition), &[(partition, *end / 2), (1, 0)])),
+                6 => frames.push(samples::group_deleted(1)),
+                7..10 => frames.push(samples::settled(u64::from(partition / 2), partition, &[(*end / 3, *end)])),
+                10..13 => {
                     frames.push(samples::with_void(samples::append(partition, *end, b"value")));
                     *end += 1;
                 }
@@ -254,12 +281,14 @@ proptest! {
 
         let mut before = NodeState::default();
         frames[..cut].iter().for_each(|frame| before.apply(frame));
-        let (mut topics, mut partitions) = (Vec::new(), Vec::new());
+        let (mut topics, mut partitions, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+        encode_groups(&before.groups, &mut groups);
         encode_topics(&before.topics, &mut topics);
         encode_partitions(before.partitions.iter().map(|(key, state)| (*key, state)), &mut partitions);
         let mut restored = NodeState {
             topics: decode_topics(&topics).unwrap(),
             partitions: decode_partitions(&partitions).unwrap(),
+            groups: decode_groups(&groups).unwrap(),
         };
         prop_assert_eq!(&restored, &before);
         frames[cut..].iter().for_each(|frame| restored.apply(frame));

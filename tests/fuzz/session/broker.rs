@@ -47,6 +47,7 @@ const MEMORY: Budget = Budget {
     delivery: 64 << 10,
     connections: 64 << 10,
     dedup: 0,
+    groups: 16 << 10,
     control: 64 << 10,
 };
 
@@ -217,7 +218,12 @@ impl Broker {
                     let next = header.sequence.get() + 1;
                     self.sequences.insert((header.producer, *partition), next);
                 }
-                Frame::TopicDeleted(_) | Frame::Trim { .. } | Frame::Skipped(_) => {}
+                Frame::TopicDeleted(_)
+                | Frame::Trim { .. }
+                | Frame::Skipped(_)
+                | Frame::Group(_)
+                | Frame::GroupDeleted { .. }
+                | Frame::Settled(_) => {}
             }
             self.journal.push_back(write);
         }
@@ -278,7 +284,11 @@ impl Broker {
                     self.stored.entry(partition).or_default().trim(log_start);
                 }
                 Frame::TopicDeleted(topic) => self.stored.retain(|key, _| key.topic != topic),
-                Frame::Topic(_) | Frame::Skipped(_) => {}
+                Frame::Topic(_)
+                | Frame::Skipped(_)
+                | Frame::Group(_)
+                | Frame::GroupDeleted { .. }
+                | Frame::Settled(_) => {}
             }
         }
         if through > Ticket(0) {

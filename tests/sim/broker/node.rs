@@ -165,7 +165,10 @@ impl Process {
         for part in Part::ALL {
             let storage = &self.storage;
             let due = match part {
-                Part::Node => (!self.events.is_empty() || !storage.done.is_empty()).then_some(now),
+                Part::Node if self.events.is_empty() && storage.done.is_empty() => {
+                    self.node.due().map(|due| due.max(now))
+                }
+                Part::Node => Some(now),
                 Part::Journal => storage.journal_due(now),
                 Part::Flusher => Some(storage.flusher_due(now)),
                 Part::Cold => (!storage.cold.is_empty() || !storage.probes.is_empty()).then_some(now),
@@ -212,6 +215,9 @@ impl Process {
         coverage: &mut Coverage,
     ) -> Result<Vec<Effect>, Trouble> {
         let now = Now { monotonic_us: now, wall };
+        if self.node.due().is_some_and(|due| due <= now.monotonic_us) {
+            self.node.handle(now, Event::TimePassed, &mut self.actions);
+        }
         for event in self.storage.done.drain(..).chain(self.events.drain(..)) {
             self.node.handle(now, event, &mut self.actions);
         }

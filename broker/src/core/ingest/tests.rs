@@ -16,6 +16,7 @@ const BUDGET: Budget = Budget {
     delivery: 0,
     connections: 0,
     dedup: 0,
+    groups: 0,
     control: 0,
 };
 

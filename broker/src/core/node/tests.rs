@@ -1,6 +1,7 @@
 //! Scripts of events against the actions they must cause.
 
 mod cold;
+mod groups;
 mod keys;
 mod waits;
 
@@ -37,6 +38,7 @@ const LIMITS: NodeLimits = NodeLimits {
         delivery: 1 << 20,
         connections: 1 << 20,
         dedup: 1 << 20,
+        groups: 1 << 20,
         control: 1 << 20,
     },
     ingest: IngestLimits { window_bytes_min: 64 << 10, window_bytes_max: 128 << 10, turn_bytes: 64 << 10 },
@@ -422,7 +424,10 @@ fn when_all_lanes_have_gone_every_pool_is_back_at_its_start() {
     script.flush(0, 5, 0);
     let figures = script.node.figures();
     assert_eq!((figures.granted_bytes, figures.held_bytes, figures.unflushed_bytes), (0, 0, 0));
-    assert_eq!((figures.taken_bytes, figures.subscription_lanes, figures.waiting_lanes), ([0; 7], 0, 0));
+    assert_eq!(
+        (figures.taken_bytes, figures.subscription_lanes, figures.waiting_lanes),
+        ([0; Pool::ALL.len()], 0, 0)
+    );
 }
 
 #[test]

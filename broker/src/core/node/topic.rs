@@ -79,6 +79,9 @@ impl Node {
             }
         }
         self.hot.topic_removed(topic, cached_bytes);
+        let mut effects = Vec::new();
+        self.groups.topic_deleted(topic, &mut effects);
+        self.carry_out(effects, actions);
         self.subscriptions.topic_deleted(topic, actions);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use weir_protocol::Credit;
-use weir_protocol::batch::StoredBatch;
+use weir_protocol::batch::{BrokerSection, StoredBatch};
 use weir_protocol::message::{Deliver, Gap, GapReason, Message, WaitsFor};
 use weir_protocol::units::{Offset, PartitionId, TopicId};
 
@@ -43,6 +43,8 @@ pub(super) struct Lane {
 pub(super) struct Cursor {
     pub(super) generation: u32,
     pub(super) position: Offset,
+    /// Batches that begin here or later are held back; without a lease, none.
+    pub(super) bound: Option<Offset>,
     pub(super) state: State,
 }
 
@@ -54,10 +56,31 @@ pub(super) enum State {
     Starved(u64),
     /// Everything visible has been sent.
     Waiting,
+    /// Everything below the bound has been sent.
+    Held,
     /// Flushed data is being read; so many bytes of the credit and of the outbox are set aside for it.
     Reading(u64),
     /// Its start is being looked up in segments; the position is where it starts if nothing is found there.
     Locating,
+}
+
+impl Cursor {
+    /// Whether a batch that begins there is held back.
+    fn holds(&self, base: Offset) -> bool {
+        self.bound.is_some_and(|bound| base >= bound)
+    }
+
+    /// The batches of a read that are not held back, and where they end.
+    pub(super) fn below_bound(&self, bytes: &Bytes, end: Offset) -> (Bytes, Offset) {
+        let mut at = 0;
+        while let Some((base, length)) = BrokerSection::place(bytes.get(at..).unwrap_or(&[])) {
+            if at > 0 && self.holds(base) {
+                return (bytes.slice(..at), base);
+            }
+            at += length;
+        }
+        (bytes.clone(), end)
+    }
 }
 
 impl Lane {
@@ -134,6 +157,10 @@ impl Lane {
                 partition.wait(lane);
                 continue;
             }
+            if cursor.holds(cursor.position) {
+                cursor.state = State::Held;
+                continue;
+            }
             let in_memory = partition.tail().start().is_some_and(|start| start <= cursor.position);
             if !in_memory {
                 if available <= Deliver::OVERHEAD_BYTES as u64 || self.reads >= limits.cursors_per_lane_max {
@@ -186,7 +213,7 @@ impl Lane {
             State::Ready | State::Starved(_) if self.outbox.bytes() >= limits.outbox_bytes => {
                 WaitsFor::Connection
             }
-            State::Starved(_) => WaitsFor::Application,
+            State::Starved(_) | State::Held => WaitsFor::Application,
             State::Ready if self.short => WaitsFor::DeliveryMemory,
             State::Ready if self.is_starved() => WaitsFor::Application,
             State::Ready => WaitsFor::Turn,
@@ -219,7 +246,8 @@ fn gather(
         let length = batch.length() as u64;
         let fits =
             total + length <= room || (count == 0 && length + Deliver::OVERHEAD_BYTES as u64 <= available);
-        if batch.end_offset() > high_watermark || !fits {
+        let is_held = count > 0 && cursor.holds(batch.base_offset());
+        if batch.end_offset() > high_watermark || !fits || is_held {
             if count == 0 {
                 return Err(length + Deliver::OVERHEAD_BYTES as u64);
             }

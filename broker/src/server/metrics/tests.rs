@@ -26,7 +26,7 @@ fn what_was_counted_is_on_the_page() {
     metrics.connection_ended(&ConnectionError::LocallyClosed);
     metrics.observe_node(&NodeFigures {
         topics: 4,
-        taken_bytes: [1, 2, 5, 0, 0, 0, 9],
+        taken_bytes: [1, 2, 5, 0, 0, 0, 0, 9],
         ..NodeFigures::default()
     });
 

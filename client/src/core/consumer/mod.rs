@@ -6,6 +6,7 @@
 //! the position the application has reached.
 
 mod lane;
+mod leased;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -35,6 +36,8 @@ enum State {
     /// Everything wanted has been handed out.
     Finished,
     Failed,
+    /// It is not leased to this consumer any more; it may be again.
+    Away,
 }
 
 /// Reading one partition.
@@ -54,7 +57,12 @@ struct Reading {
 
 impl Reading {
     fn start(&self) -> StartAt {
-        self.position.map_or(self.start, StartAt::Offset)
+        match (self.start, self.position) {
+            // The group knows where it stands.
+            (lease @ StartAt::Lease(_), _) => lease,
+            (_, Some(position)) => StartAt::Offset(position),
+            (start, None) => start,
+        }
     }
 
     fn subscribe(&mut self, partition: PartitionId) -> SubscribePartition {
@@ -82,6 +90,8 @@ pub struct Consumer {
     lanes: Vec<Lane>,
     queue: VecDeque<Item>,
     missing: Vec<Missing>,
+    /// For a member of a group: how many partitions there may be, which come and go.
+    leasable: Option<u32>,
 }
 
 impl Consumer {
@@ -99,18 +109,31 @@ impl Consumer {
         };
         let partitions =
             options.partitions.iter().map(|(partition, start)| (*partition, reading(*start))).collect();
-        Self { options, partitions, lanes: Vec::new(), queue: VecDeque::new(), missing: Vec::new() }
+        Self {
+            options,
+            partitions,
+            lanes: Vec::new(),
+            queue: VecDeque::new(),
+            missing: Vec::new(),
+            leasable: None,
+        }
     }
 
     /// A connection was made: partitions are spread over at most so many lanes while it lasts. All lanes are closed.
     pub fn connected(&mut self, lanes_max: u32) {
-        let count = u32::try_from(self.partitions.len()).unwrap_or(u32::MAX).min(lanes_max).max(1);
+        let partitions = self.partitions.len().max(self.leasable.unwrap_or(0) as usize);
+        let count = u32::try_from(partitions).unwrap_or(u32::MAX).min(lanes_max).max(1);
         let share = self.options.window_bytes / u64::from(count);
         let window = lane::window(share, self.options.frame_bytes_max);
         let incarnation = self.lanes.iter().map(|lane| lane.incarnation).max().unwrap_or(0);
         self.lanes = (0..count).map(|_| Lane::new(window, incarnation)).collect();
         for (reading, lane) in self.partitions.values_mut().zip((0..count).cycle()) {
             reading.lane = LaneId(lane);
+        }
+        if self.leasable.is_some() {
+            for (partition, reading) in &mut self.partitions {
+                reading.lane = LaneId(partition.get() % count);
+            }
         }
         self.discard_stale();
     }
@@ -219,8 +242,15 @@ impl Consumer {
         let Some(reading) = self.current(ended.partition, ended.generation) else { return };
         let asked = match reading.start() {
             StartAt::Offset(offset) => Some(offset),
-            StartAt::Earliest | StartAt::Latest | StartAt::Time(_) | StartAt::Last(_) => None,
+            StartAt::Earliest | StartAt::Latest | StartAt::Time(_) | StartAt::Last(_) | StartAt::Lease(_) => {
+                None
+            }
         };
+        // The stream of the member tells why a lease has ended.
+        if matches!((reading.start(), ended.code), (StartAt::Lease(_), ErrorCode::Fenced)) {
+            reading.state = State::Away;
+            return;
+        }
         // Retention went past a reader that was away: announced like to one that was there but behind.
         let passed = reading.position.filter(|position| *position < ended.log_start);
         if let (Some(from), ErrorCode::OffsetOutOfRange) = (passed, ended.code) {
@@ -343,6 +373,7 @@ impl Consumer {
     /// Everything without connection failed for good.
     pub fn fail_all(&mut self) {
         self.partitions.values_mut().for_each(|reading| reading.state = State::Failed);
+        self.leasable = None;
         self.queue.clear();
     }
 
@@ -398,7 +429,7 @@ impl Consumer {
     /// Whether nothing more will come: every partition has been read to its bound or has failed.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.partitions.values().all(|reading| reading.state != State::Reading)
+        self.leasable.is_none() && self.partitions.values().all(|reading| reading.state != State::Reading)
     }
 
     /// Whether every partition was read to its bound.
@@ -425,7 +456,8 @@ impl Consumer {
 
     /// The next offset to be handed out in each partition, where it is known.
     pub fn positions(&self) -> impl Iterator<Item = (PartitionId, Offset)> + '_ {
-        self.partitions.iter().filter_map(|(partition, reading)| Some((*partition, reading.position?)))
+        let here = self.partitions.iter().filter(|(_, reading)| reading.state != State::Away);
+        here.filter_map(|(partition, reading)| Some((*partition, reading.position?)))
     }
 
     /// How many offsets of each partition lie between what was handed out and the end, as far as is known.
@@ -434,6 +466,7 @@ impl Consumer {
             let position = reading.position.unwrap_or(reading.high_watermark);
             reading.high_watermark.get().saturating_sub(position.get())
         };
-        self.partitions.iter().map(move |(partition, reading)| (*partition, lag(reading)))
+        let here = self.partitions.iter().filter(|(_, reading)| reading.state != State::Away);
+        here.map(move |(partition, reading)| (*partition, lag(reading)))
     }
 }

@@ -312,7 +312,11 @@ impl World {
                 Command::Subscribe(start) => {
                     let position = match start.start {
                         StartAt::Offset(offset) => offset.get(),
-                        StartAt::Earliest | StartAt::Latest | StartAt::Time(_) | StartAt::Last(_) => 0,
+                        StartAt::Earliest
+                        | StartAt::Latest
+                        | StartAt::Time(_)
+                        | StartAt::Last(_)
+                        | StartAt::Lease(_) => 0,
                     };
                     started(&mut self.consumer, &start, position, LOG);
                     self.reading.insert(start.partition.get(), (start, position));

@@ -212,7 +212,7 @@ fn write_state<D: Disk>(
         partition.epoch = Epoch::new(partition.epoch.get().saturating_add(1));
     }
     let shards = state.partitions.keys().map(|partition| Part::Shard(virtual_shard_of(*partition)));
-    let parts = encode_parts(&state, &shards.chain([Part::Topics]).collect());
+    let parts = encode_parts(&state, &shards.chain([Part::Topics, Part::Groups]).collect());
     write_parts(disk, target, &last.node, last.next_state, &parts)
 }
 

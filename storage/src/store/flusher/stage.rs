@@ -11,7 +11,7 @@ use crate::dedup::KeySeed;
 use crate::disk::{AlignedBuffer, Disk, DiskError};
 use crate::frame::{Frame, virtual_shard_of};
 use crate::segment::{SegmentPlan, SegmentWriter, WrittenSegment};
-use crate::state::{Applied, ApplyError, NodeState, encode_partitions, encode_topics};
+use crate::state::{Applied, ApplyError, NodeState, encode_groups, encode_partitions, encode_topics};
 use crate::store::SegmentOptions;
 use crate::store::checkpointer::{ATTEMPTS_MAX, Bounds, Change, Checkpointer};
 
@@ -82,8 +82,12 @@ impl Stage {
                 self.parts.insert(Part::Topics);
             }
             Applied::Partition(partition) => self.touch(partition),
+            Applied::Groups(partitions) => {
+                self.parts.insert(Part::Groups);
+                partitions.into_iter().for_each(|partition| self.touch(partition));
+            }
             Applied::TopicGone(partitions) => {
-                self.parts.insert(Part::Topics);
+                self.parts.extend([Part::Topics, Part::Groups]);
                 for partition in partitions {
                     self.parts.insert(Part::Shard(virtual_shard_of(partition)));
                     self.touched.remove(&partition);
@@ -265,6 +269,7 @@ pub(super) fn encode_parts(state: &NodeState, changed: &BTreeSet<Part>) -> BTree
         let mut out = Vec::new();
         match part {
             Part::Topics => encode_topics(&state.topics, &mut out),
+            Part::Groups => encode_groups(&state.groups, &mut out),
             Part::Shard(_) => {
                 let partitions = by_shard.get(part).map_or(&[][..], Vec::as_slice);
                 encode_partitions(partitions.iter().copied(), &mut out);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_protocol::units::{Offset, PartitionKey, Timestamp, TopicId};
+use weir_protocol::units::{GroupId, Offset, PartitionKey, Timestamp, TopicId};
 
 use super::outside::Model;
 use super::random::Random;
@@ -11,6 +11,7 @@ use super::*;
 use crate::checkpoint::{Paths, read_slot};
 use crate::disk::SimDisk;
 use crate::disk::sim::{Fault, Operation};
+use crate::frame::{GroupDefinition, GroupPositions, SettledRecords};
 use crate::journal::JournalError;
 use crate::state::NodeState;
 
@@ -229,6 +230,12 @@ impl World {
             frames.push(Frame::Trim { partition, log_start });
         }
         frames.iter().for_each(|frame| model.apply(frame));
+        if self.random.chance(25)
+            && let Some(frame) = self.group_frame(&model)
+        {
+            model.apply(&frame);
+            frames.push(frame);
+        }
         for _ in 0..self.random.below(8) {
             let Some(topic) = self.any_topic(&model) else {
                 break;
@@ -239,6 +246,27 @@ impl World {
             frames.push(frame);
         }
         frames
+    }
+
+    /// A group is made, moved or removed, or settles records.
+    fn group_frame(&mut self, state: &NodeState) -> Option<Frame> {
+        let topic = self.any_topic(state)?;
+        let partition = self.any_partition(topic);
+        let id = GroupId::new(u64::from(topic.to_bytes()[0]) * 3 + self.random.below(3));
+        let end = state.partitions.get(&partition).map_or(0, |state| state.end_offset.get());
+        let from = Offset::new(self.random.below(end + 1));
+        Some(match self.random.below(10) {
+            0 => Frame::GroupDeleted { topic, group: id },
+            1..3 => {
+                let created = self.now();
+                let definition = GroupDefinition { id, topic, name: format!("group-{id}"), created };
+                Frame::Group(GroupPositions { definition, positions: vec![(partition.partition, from)] })
+            }
+            _ => {
+                let ranges = vec![(from, from.advance(1 + self.random.below(5)))];
+                Frame::Settled(SettledRecords { partition, group: id, ranges })
+            }
+        })
     }
 
     fn append(&mut self, state: &NodeState, partition: PartitionKey) -> Frame {

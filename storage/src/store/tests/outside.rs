@@ -26,7 +26,13 @@ impl Model {
                 batches.push((batch.base_offset(), batch.end_offset(), stored(frame)));
             }
             Frame::TopicDeleted(topic) => self.batches.retain(|partition, _| partition.topic != *topic),
-            Frame::Append { .. } | Frame::Topic(_) | Frame::Trim { .. } | Frame::Skipped(_) => {}
+            Frame::Append { .. }
+            | Frame::Topic(_)
+            | Frame::Trim { .. }
+            | Frame::Skipped(_)
+            | Frame::Group(_)
+            | Frame::GroupDeleted { .. }
+            | Frame::Settled(_) => {}
         }
     }
 

@@ -128,6 +128,12 @@ pub(super) fn stored(frame: &Frame) -> Vec<u8> {
             batch.encode(&mut out);
             out
         }
-        Frame::Topic(_) | Frame::TopicDeleted(_) | Frame::Trim { .. } | Frame::Skipped(_) => Vec::new(),
+        Frame::Topic(_)
+        | Frame::TopicDeleted(_)
+        | Frame::Trim { .. }
+        | Frame::Skipped(_)
+        | Frame::Group(_)
+        | Frame::GroupDeleted { .. }
+        | Frame::Settled(_) => Vec::new(),
     }
 }

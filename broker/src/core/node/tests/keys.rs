@@ -98,7 +98,13 @@ impl Script {
     fn appended(&self) -> Vec<&StoredBatch> {
         let frames = self.journaled.iter().filter_map(|write| match &write.frame {
             Frame::Append { batch, .. } => Some(batch),
-            Frame::Topic(_) | Frame::TopicDeleted(_) | Frame::Trim { .. } | Frame::Skipped(_) => None,
+            Frame::Topic(_)
+            | Frame::TopicDeleted(_)
+            | Frame::Trim { .. }
+            | Frame::Skipped(_)
+            | Frame::Group(_)
+            | Frame::GroupDeleted { .. }
+            | Frame::Settled(_) => None,
         });
         frames.collect()
     }

@@ -1,0 +1,106 @@
+//! What is told of groups.
+
+use std::ops::Bound;
+
+use weir_protocol::limits::PAGE_ENTRIES_MAX;
+use weir_protocol::message::{
+    DescribeGroup, GroupDescription, GroupInfo, GroupList, GroupPartition, ListGroups, MemberInfo,
+};
+use weir_protocol::units::{Offset, PartitionId, PartitionKey};
+
+use super::share::{Share, numbered};
+use super::sharing::Name;
+use super::{Group, Groups};
+use crate::core::coordinator::Refusal;
+use crate::core::subscription::Partitions;
+
+impl Groups {
+    /// A page of groups.
+    pub fn list(&self, list: &ListGroups, partitions: &Partitions) -> GroupList {
+        let after = (list.after_group.clone(), list.after_topic.clone());
+        let later = self.names.range((Bound::Excluded(after), Bound::Unbounded));
+        let mut live = later.filter_map(|(_, id)| self.groups.get(id)).filter(|group| group.is_live);
+        let page = live.by_ref().take(PAGE_ENTRIES_MAX as usize);
+        let groups = page.map(|group| info(group, partitions)).collect();
+        GroupList { request: list.request, more: live.next().is_some(), groups }
+    }
+
+    /// A group and a page of its partitions.
+    ///
+    /// # Errors
+    /// No such group.
+    pub fn describe(
+        &self,
+        now: u64,
+        describe: &DescribeGroup,
+        partitions: &Partitions,
+    ) -> Result<Option<GroupDescription>, Refusal> {
+        let id = self.live(&describe.topic, &describe.group)?;
+        let Some(group) = self.groups.get(&id) else { return Ok(None) };
+        let names: Vec<&Name> = group.sharing.members.keys().collect();
+        let members = group.sharing.members.iter().map(|(name, member)| {
+            let owned = group.sharing.shares.iter().filter_map(|share| share.lease.as_ref());
+            let left_us = member.leased_until.saturating_sub(now);
+            MemberInfo {
+                member: name.to_string(),
+                connected: member.lane.is_some(),
+                partitions: count(owned.filter(|lease| lease.owner == *name).count()),
+                lease_left_ms: u32::try_from(left_us / 1000).unwrap_or(u32::MAX),
+            }
+        });
+        let first = describe.first_partition.get() as usize;
+        let page = numbered(&group.sharing.shares).skip(first).take(PAGE_ENTRIES_MAX as usize);
+        let owner = |share: &Share| {
+            let lease = share.lease.as_ref()?;
+            Some((count(names.binary_search(&&lease.owner).ok()?), lease.epoch))
+        };
+        let page = page.map(|(partition, share)| {
+            let (committed, end_offset) = position(group, (partition, share), partitions);
+            GroupPartition {
+                partition,
+                committed,
+                end_offset,
+                settled_above: share.cursor.settled_above(),
+                owner: owner(share),
+                revoked: share.lease.as_ref().is_some_and(|lease| lease.revoked.is_some()),
+            }
+        });
+        Ok(Some(GroupDescription {
+            request: describe.request,
+            group: info(group, partitions),
+            members: members.collect(),
+            partitions: page.collect(),
+        }))
+    }
+}
+
+fn info(group: &Group, partitions: &Partitions) -> GroupInfo {
+    let lag = numbered(&group.sharing.shares).map(|(partition, share)| {
+        let (committed, end) = position(group, (partition, share), partitions);
+        end.get().saturating_sub(committed.get()).saturating_sub(share.cursor.settled_above())
+    });
+    GroupInfo {
+        group: group.definition.name.clone(),
+        topic: group.topic.clone(),
+        created: group.definition.created,
+        members: count(group.sharing.members.len()),
+        partitions: count(group.sharing.shares.len()),
+        lag: lag.sum(),
+    }
+}
+
+/// The first record that is there and not settled, durably, and the end.
+fn position(
+    group: &Group,
+    (partition, share): (PartitionId, &Share),
+    partitions: &Partitions,
+) -> (Offset, Offset) {
+    let state = partitions.get(&PartitionKey { topic: group.definition.topic, partition });
+    let (start, end) =
+        state.map_or((Offset::ZERO, Offset::ZERO), |state| (state.log_start(), state.high_watermark()));
+    (share.committed.max(start), end)
+}
+
+fn count(items: usize) -> u32 {
+    u32::try_from(items).expect("groups are bounded far below")
+}

@@ -1,0 +1,90 @@
+//! Frames of requests and of members, as events.
+
+use weir_protocol::ErrorCode;
+use weir_protocol::frame::{FrameKind, RawFrame};
+use weir_protocol::message::{
+    AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup, DeleteTopic,
+    DescribeGroup, DescribeTopic, Explain, Heartbeat, LeaveGroup, ListGroups, ListTopics, Message,
+    OpenProducer, ReleasePartition, ResetGroup, TrimPartition,
+};
+
+use super::{Bad, rule};
+use crate::core::event::{FromMember, GroupRequest, Request};
+
+/// What a member says on its stream, after it has joined.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds break the protocol")]
+pub(super) fn from_member(frame: &RawFrame) -> Result<FromMember, Bad> {
+    Ok(match frame.kind {
+        FrameKind::Heartbeat => FromMember::Heartbeat(Heartbeat::from_frame(frame)?),
+        FrameKind::ReleasePartition => FromMember::Release(ReleasePartition::from_frame(frame)?),
+        FrameKind::AckRecords => FromMember::Ack(AckRecords::from_frame(frame)?),
+        FrameKind::LeaveGroup => {
+            LeaveGroup::from_frame(frame)?;
+            FromMember::Leave
+        }
+        kind => {
+            let detail = format!("a {kind:?} frame has no place on a member stream");
+            return Err(rule(ErrorCode::Protocol, &detail));
+        }
+    })
+}
+
+/// A request of a control stream.
+pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
+    Ok(match frame.kind {
+        FrameKind::CreateTopic => Request::Create(CreateTopic::from_frame(frame)?),
+        FrameKind::AlterTopic => Request::Alter(AlterTopic::from_frame(frame)?),
+        FrameKind::DeleteTopic => Request::Delete(DeleteTopic::from_frame(frame)?),
+        FrameKind::ListTopics => Request::List(ListTopics::from_frame(frame)?),
+        FrameKind::DescribeTopic => Request::Describe(DescribeTopic::from_frame(frame)?),
+        FrameKind::TrimPartition => Request::Trim(TrimPartition::from_frame(frame)?),
+        FrameKind::Explain => Request::Explain(Explain::from_frame(frame)?),
+        FrameKind::CreateSnapshot => Request::Snapshot(CreateSnapshot::from_frame(frame)?),
+        FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
+        FrameKind::CreateGroup => Request::Group(GroupRequest::Create(CreateGroup::from_frame(frame)?)),
+        FrameKind::DeleteGroup => Request::Group(GroupRequest::Delete(DeleteGroup::from_frame(frame)?)),
+        FrameKind::ResetGroup => Request::Group(GroupRequest::Reset(ResetGroup::from_frame(frame)?)),
+        FrameKind::ListGroups => Request::Group(GroupRequest::List(ListGroups::from_frame(frame)?)),
+        FrameKind::DescribeGroup => Request::Group(GroupRequest::Describe(DescribeGroup::from_frame(frame)?)),
+        FrameKind::Hello
+        | FrameKind::Welcome
+        | FrameKind::Failure
+        | FrameKind::GoAway
+        | FrameKind::Done
+        | FrameKind::TopicInfo
+        | FrameKind::TopicList
+        | FrameKind::TopicDescription
+        | FrameKind::PartitionTrimmed
+        | FrameKind::ProducerOpened
+        | FrameKind::SnapshotCreated
+        | FrameKind::Explanation
+        | FrameKind::PublishOpen
+        | FrameKind::Publish
+        | FrameKind::PublishAck
+        | FrameKind::PublishRejected
+        | FrameKind::Grant
+        | FrameKind::Throttled
+        | FrameKind::SubscribeOpen
+        | FrameKind::SubscribePartition
+        | FrameKind::PartitionStarted
+        | FrameKind::Deliver
+        | FrameKind::Gap
+        | FrameKind::UnsubscribePartition
+        | FrameKind::PartitionEnded
+        | FrameKind::PublishExceptions
+        | FrameKind::GroupReset
+        | FrameKind::GroupList
+        | FrameKind::GroupDescription
+        | FrameKind::JoinGroup
+        | FrameKind::Heartbeat
+        | FrameKind::PartitionAssigned
+        | FrameKind::PartitionRevoked
+        | FrameKind::ReleasePartition
+        | FrameKind::PartitionLost
+        | FrameKind::AckRecords
+        | FrameKind::RecordsAcked
+        | FrameKind::LeaveGroup => {
+            return Err(rule(ErrorCode::Protocol, &format!("a {:?} frame is no request", frame.kind)));
+        }
+    })
+}

@@ -1,0 +1,132 @@
+//! A batch that is being taken apart: its records, one after the other.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use weir_protocol::DecodeError;
+use weir_protocol::batch::{Records, StoredBatch, Voids};
+use weir_protocol::units::{Epoch, Offset, PartitionId, Timestamp, TopicId};
+
+use crate::consumer::event::{ConsumerEvent, GapReason};
+use crate::consumer::settle::Leased;
+use crate::message::{Delivered, from_record, system_time};
+use crate::net::subscribe::ConsumerShared;
+
+/// A batch that is being taken apart.
+#[derive(Debug)]
+pub(super) struct Batch {
+    records: Records,
+    /// Idempotency keys, if any record has one.
+    keys: Vec<Option<Bytes>>,
+    voids: Voids,
+    pub(super) partition: PartitionId,
+    base: Offset,
+    pub(super) from: Offset,
+    until: Offset,
+    appended: SystemTime,
+    epoch: Epoch,
+    /// Where its records are settled.
+    leased: Option<Leased>,
+    created: Timestamp,
+    /// The last creation time that was converted, as most records of a batch share it.
+    last_created: (i64, SystemTime),
+}
+
+impl Batch {
+    pub(super) fn new(
+        stored: StoredBatch,
+        partition: PartitionId,
+        (from, until): (Offset, Offset),
+        leased: Option<Leased>,
+    ) -> Result<Self, DecodeError> {
+        let StoredBatch { section, producer } = stored;
+        let table = producer.table();
+        let keys = if table.has_idempotency_keys() {
+            table.rows().map(|row| row.idempotency_key.map(|key| producer.bytes().slice_ref(key))).collect()
+        } else {
+            Vec::new()
+        };
+        let created = producer.header().create_time;
+        Ok(Self {
+            records: producer.records()?,
+            keys,
+            voids: section.voids,
+            partition,
+            base: section.base_offset,
+            from,
+            until,
+            appended: system_time(section.append_time),
+            epoch: section.partition_epoch,
+            leased,
+            created,
+            last_created: (0, system_time(created)),
+        })
+    }
+
+    /// The next record that is wanted.
+    pub(super) fn next(
+        &mut self,
+        shared: &ConsumerShared,
+        topic_id: TopicId,
+    ) -> Option<Result<Delivered, DecodeError>> {
+        loop {
+            if self.from >= self.until {
+                return None;
+            }
+            let record = match self.records.next()? {
+                Ok(record) => record,
+                Err(error) => return Some(Err(error)),
+            };
+            let offset = self.base.advance(u64::from(record.offset_delta));
+            if offset < self.from {
+                continue;
+            }
+            self.from = offset.advance(1);
+            let index = record.offset_delta;
+            if !self.voids.is_empty() && self.voids.contains(index) {
+                self.pass_void(shared, offset);
+                continue;
+            }
+            if self.leased.as_ref().is_some_and(|leased| !leased.hand_out(offset)) {
+                continue;
+            }
+            let created = self.created_at(record.timestamp_delta_ms);
+            let mut message = from_record(record, created);
+            message.partition = Some(self.partition.get());
+            if let Some(key) = self.keys.get_mut(index as usize) {
+                message.idempotency_key = key.take();
+            }
+            return Some(Ok(Delivered {
+                topic: Arc::clone(&shared.topic),
+                partition: self.partition.get(),
+                offset: offset.get(),
+                timestamp: self.appended,
+                message,
+                topic_id,
+                partition_epoch: self.epoch,
+                leased: self.leased.clone(),
+            }));
+        }
+    }
+
+    /// Records at the end that do not count will not come: that settles them.
+    pub(super) fn pass_rest(&self) {
+        if let Some(leased) = &self.leased {
+            leased.pass(self.until);
+        }
+    }
+
+    fn created_at(&mut self, delta_ms: i64) -> SystemTime {
+        if self.last_created.0 != delta_ms {
+            let moment = self.created.saturating_add_micros(delta_ms.saturating_mul(1000));
+            self.last_created = (delta_ms, system_time(moment));
+        }
+        self.last_created.1
+    }
+
+    fn pass_void(&self, shared: &ConsumerShared, offset: Offset) {
+        let (partition, from) = (self.partition.get(), offset.get());
+        shared.tell(ConsumerEvent::Gap { partition, from, to: from + 1, reason: GapReason::Void });
+    }
+}

@@ -1,0 +1,346 @@
+//! A member of a group: what is leased to it, what it has handed out, and what of that is settled.
+//!
+//! A lease lasts from the sending of a heartbeat that was answered, never from the answer: so it ends here before it ends
+//! at the broker. Nothing is handed out and nothing settled under a lease that has ended.
+
+mod held;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use weir_protocol::message::{
+    AckRecords, Heartbeat, PartitionAssigned, PartitionLost, PartitionRevoked, RecordsAcked, ReleasePartition,
+};
+use weir_protocol::units::{LeaseEpoch, Offset, PartitionId};
+use weir_protocol::{ErrorClass, ErrorCode};
+
+use crate::core::time::Mono;
+use held::{Held, Phase};
+
+/// Heartbeats that may be without an answer: the ones before are too old to matter.
+const BEATS_MAX: usize = 16;
+
+/// Heartbeats sent in the time of a lease.
+const BEATS_PER_LEASE: u32 = 4;
+
+/// Something for the broker.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Say {
+    /// The member is there.
+    Heartbeat(Heartbeat),
+    /// Records are settled.
+    Ack(AckRecords),
+    /// A partition is given back.
+    Release(ReleasePartition),
+}
+
+/// Something for the application.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Told {
+    /// A partition was leased.
+    Assigned {
+        /// The partition.
+        partition: PartitionId,
+        /// The lease.
+        lease: LeaseEpoch,
+        /// The first record that is not settled.
+        committed: Offset,
+    },
+    /// A lease is known to the broker on a new stream: reading may go on.
+    Confirmed {
+        /// The partition.
+        partition: PartitionId,
+        /// The lease.
+        lease: LeaseEpoch,
+    },
+    /// A partition is to be given back by then.
+    Revoking {
+        /// The partition.
+        partition: PartitionId,
+        /// The lease.
+        lease: LeaseEpoch,
+        /// When the lease ends by itself.
+        until: Mono,
+    },
+    /// A lease has ended: because the partition was given back, or for the reason that is named.
+    Ended {
+        /// The partition.
+        partition: PartitionId,
+        /// The lease.
+        lease: LeaseEpoch,
+        /// Why it was lost.
+        lost: Option<ErrorCode>,
+    },
+    /// What was settled up to a step is durable, or was refused.
+    Settled {
+        /// The partition.
+        partition: PartitionId,
+        /// The lease.
+        lease: LeaseEpoch,
+        /// The step.
+        step: u64,
+        /// Why it was refused.
+        refused: Option<ErrorCode>,
+    },
+}
+
+/// The machine of a member.
+#[derive(Debug)]
+pub struct Member {
+    lease: Duration,
+    partitions: BTreeMap<PartitionId, Held>,
+    /// Partitions that may have something to say.
+    changed: BTreeSet<PartitionId>,
+    /// Partitions of which something is to be said again with the next heartbeat.
+    again: BTreeSet<PartitionId>,
+    /// Heartbeats without an answer, and when they were sent.
+    beats: VecDeque<(u64, Mono)>,
+    beat_at: Mono,
+    next_number: u64,
+    /// Leases last until then.
+    valid_until: Mono,
+    is_open: bool,
+    /// Whether the broker has answered on this stream.
+    is_joined: bool,
+    told: Vec<Told>,
+}
+
+impl Member {
+    /// A member that has not joined. Its leases last as long as `lease` without an answer.
+    #[must_use]
+    pub const fn new(lease: Duration) -> Self {
+        Self {
+            lease,
+            partitions: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            again: BTreeSet::new(),
+            beats: VecDeque::new(),
+            beat_at: Mono::ZERO,
+            next_number: 1,
+            valid_until: Mono::ZERO,
+            is_open: false,
+            is_joined: false,
+            told: Vec::new(),
+        }
+    }
+
+    /// Its stream was opened, and it has said that it joins.
+    pub fn opened(&mut self, now: Mono) {
+        self.is_open = true;
+        self.is_joined = false;
+        self.beats.clear();
+        self.beat_at = now;
+        for (partition, held) in &mut self.partitions {
+            held.reopened();
+            self.changed.insert(*partition);
+        }
+    }
+
+    /// Its stream is gone. What it has it may keep until the leases end.
+    pub const fn closed(&mut self) {
+        self.is_open = false;
+    }
+
+    /// Whether the broker has taken it in.
+    #[must_use]
+    pub const fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+
+    /// A partition is leased to it, or still is.
+    pub fn assigned(&mut self, assigned: PartitionAssigned) {
+        let PartitionAssigned { partition, lease, cursor } = assigned;
+        if let Some(held) = self.partitions.get_mut(&partition).filter(|held| held.lease == lease) {
+            held.is_confirmed = true;
+            if held.phase == Phase::Held {
+                self.told.push(Told::Confirmed { partition, lease });
+            }
+            return;
+        }
+        self.end(partition, Some(ErrorCode::Fenced));
+        let committed = cursor.floor();
+        self.partitions.insert(partition, Held::new(lease, cursor));
+        self.told.push(Told::Assigned { partition, lease, committed });
+    }
+
+    /// A partition is to be given back.
+    pub fn revoked(&mut self, now: Mono, revoked: &PartitionRevoked) {
+        let PartitionRevoked { partition, lease, deadline_ms } = *revoked;
+        let deadline = now.after(Duration::from_millis(u64::from(deadline_ms)));
+        let until = deadline.min(self.valid_until);
+        let Some(held) = self.held(partition, lease).filter(|held| held.phase == Phase::Held) else { return };
+        held.phase = Phase::Revoking { until, is_heard: false };
+        self.told.push(Told::Revoking { partition, lease, until });
+    }
+
+    /// The application has been told that a partition is to be given back, and had its say.
+    pub fn heard(&mut self, partition: PartitionId, lease: LeaseEpoch) {
+        if let Some(Phase::Revoking { is_heard, .. }) =
+            self.held(partition, lease).map(|held| &mut held.phase)
+        {
+            *is_heard = true;
+            self.changed.insert(partition);
+        }
+    }
+
+    /// A lease has ended.
+    pub fn lost(&mut self, lost: &PartitionLost) {
+        if self.held(lost.partition, lost.lease).is_some() {
+            self.end(lost.partition, Some(lost.code));
+        }
+    }
+
+    /// The broker has answered a heartbeat.
+    pub fn answered(&mut self, heartbeat: Heartbeat) {
+        let Some(at) = self.beats.iter().position(|(number, _)| *number == heartbeat.number) else { return };
+        if let Some((_, sent)) = self.beats.drain(..=at).next_back() {
+            self.valid_until = self.valid_until.max(sent.after(self.lease));
+        }
+        if !std::mem::replace(&mut self.is_joined, true) {
+            let unknown = self.partitions.iter().filter(|(_, held)| !held.is_confirmed);
+            for partition in unknown.map(|(partition, _)| *partition).collect::<Vec<_>>() {
+                self.end(partition, Some(ErrorCode::Fenced));
+            }
+        }
+    }
+
+    /// The broker says what became of an acknowledgement.
+    pub fn acked(&mut self, acked: &RecordsAcked) {
+        let Some(held) = self.partitions.get_mut(&acked.partition) else { return };
+        if acked.refused.is_some_and(|code| code.class() == ErrorClass::Retry) {
+            held.refused(acked.number);
+            self.again.insert(acked.partition);
+            return;
+        }
+        let Some(step) = held.landed(acked.number) else { return };
+        let (partition, lease) = (acked.partition, held.lease);
+        self.changed.insert(partition);
+        self.told.push(Told::Settled { partition, lease, step, refused: acked.refused });
+        if acked.refused == Some(ErrorCode::Fenced) {
+            self.end(partition, acked.refused);
+        }
+    }
+
+    /// A record is about to be handed out. Says whether it may be: not twice under one lease, not if it was settled before,
+    /// and not when the partition is to be given back. Offsets that were passed over are settled: they will not come.
+    pub fn hand_out(&mut self, partition: PartitionId, lease: LeaseEpoch, offset: Offset) -> bool {
+        let Some(held) = self.held(partition, lease) else { return false };
+        let (may, has_passed) = held.hand_out(offset);
+        if has_passed {
+            self.changed.insert(partition);
+        }
+        may
+    }
+
+    /// Nothing below an offset will come any more.
+    pub fn pass(&mut self, partition: PartitionId, lease: LeaseEpoch, offset: Offset) {
+        if self.held(partition, lease).is_some_and(|held| held.pass(offset)) {
+            self.changed.insert(partition);
+        }
+    }
+
+    /// Settles the records from `from` (from the first that is not settled if `None`) to before `to`. Returns the step
+    /// that makes it durable; `None` if the lease has ended or a record was not handed out.
+    pub fn settle(
+        &mut self,
+        partition: PartitionId,
+        lease: LeaseEpoch,
+        (from, to): (Option<Offset>, Offset),
+    ) -> Option<u64> {
+        let step = self.held(partition, lease)?.settle(from, to)?;
+        self.changed.insert(partition);
+        Some(step)
+    }
+
+    /// What is to be said now, in order.
+    pub fn say(&mut self, now: Mono) -> Vec<Say> {
+        let mut say = Vec::new();
+        if !self.is_open {
+            return say;
+        }
+        if now >= self.beat_at {
+            let number = self.number();
+            self.beats.push_back((number, now));
+            if self.beats.len() > BEATS_MAX {
+                self.beats.pop_front();
+            }
+            self.beat_at = now.after(self.lease / BEATS_PER_LEASE);
+            self.changed.append(&mut self.again);
+            say.push(Say::Heartbeat(Heartbeat { number }));
+        }
+        if !self.is_joined {
+            return say;
+        }
+        for partition in std::mem::take(&mut self.changed) {
+            let number = self.next_number;
+            let Some(held) = self.partitions.get_mut(&partition) else { continue };
+            let lease = held.lease;
+            if let Some(ranges) = held.take_off(number) {
+                self.next_number += 1;
+                say.push(Say::Ack(AckRecords { number, partition, lease, ranges }));
+            } else if held.has_done() {
+                say.push(Say::Release(ReleasePartition { partition, lease }));
+                self.end(partition, None);
+            }
+        }
+        say
+    }
+
+    /// What the application is to be told.
+    pub fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Leases that have run out end.
+    pub fn pass_time(&mut self, now: Mono) {
+        let over = |held: &Held| held.until(self.valid_until) <= now;
+        let over = self.partitions.iter().filter(|(_, held)| over(held));
+        for partition in over.map(|(partition, _)| *partition).collect::<Vec<_>>() {
+            self.end(partition, Some(ErrorCode::Fenced));
+        }
+    }
+
+    /// When there is something to say, or a lease to end, although nothing happens.
+    #[must_use]
+    pub fn due(&self) -> Option<Mono> {
+        let ends = self.partitions.values().map(|held| held.until(self.valid_until));
+        ends.chain(self.is_open.then_some(self.beat_at)).min()
+    }
+
+    /// Whether everything that was settled is durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.partitions.values().all(Held::is_landed)
+    }
+
+    /// The lease of a partition.
+    #[must_use]
+    pub fn lease_of(&self, partition: PartitionId) -> Option<LeaseEpoch> {
+        self.partitions.get(&partition).map(|held| held.lease)
+    }
+
+    /// Everything ends: the member has left, or cannot go on.
+    pub fn end_all(&mut self, lost: Option<ErrorCode>) {
+        for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
+            self.end(partition, lost);
+        }
+    }
+
+    fn held(&mut self, partition: PartitionId, lease: LeaseEpoch) -> Option<&mut Held> {
+        self.partitions.get_mut(&partition).filter(|held| held.lease == lease)
+    }
+
+    fn end(&mut self, partition: PartitionId, lost: Option<ErrorCode>) {
+        if let Some(held) = self.partitions.remove(&partition) {
+            self.told.push(Told::Ended { partition, lease: held.lease, lost });
+        }
+    }
+
+    const fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+}
