@@ -9,6 +9,7 @@ use crate::code::Code;
 use crate::completions::CompletionsArguments;
 use crate::config::ConfigArguments;
 use crate::ctx::CtxArguments;
+use crate::dedup::DedupArguments;
 use crate::dump::DumpArguments;
 use crate::explain::ExplainArguments;
 use crate::failure::Exit;
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     Dump(DumpArguments),
     /// Show what each producer and reader of a topic waits for, and since when
     Explain(ExplainArguments),
+    /// Show what a broker remembers of idempotency keys
+    Dedup(DedupArguments),
     /// Show how a broker would divide its memory, and whether what you need fits
     Plan(PlanArguments),
     /// Name the brokers you work with
@@ -173,6 +176,8 @@ mod tests {
             "repair dir --accept-loss journal:0..4096 orders/0:1..2",
             "dump dir/journal/0000.wal --records --json",
             "explain orders --json",
+            "dedup show orders pay-7 -k user-42 --json",
+            "dedup stats orders",
             "plan --memory 2GiB --connections 500 --subscriptions 10000 --partitions 1000 --json",
             "ctx add prod weir://h:7400",
             "config show --origin",

@@ -12,6 +12,7 @@ mod completions;
 mod config;
 mod connect;
 mod ctx;
+mod dedup;
 mod dump;
 mod explain;
 mod failure;
@@ -68,6 +69,7 @@ fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Repair(repair) => repair::run(repair, global),
         Command::Dump(dump) => dump::run(dump, global),
         Command::Ctx(ctx) => ctx::run(ctx, global),
+        Command::Dedup(dedup) => dedup::run(dedup, global),
         Command::Explain(explain) => explain::run(explain, global),
         Command::Plan(plan) => plan::run(plan, global),
         Command::Config(config) => config::run(config, global),

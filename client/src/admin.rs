@@ -1,5 +1,6 @@
 //! Topics: make, change, delete, trim, list, describe. And snapshots of all of them.
 
+mod dedup;
 mod explain;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::core::requests::Repeat;
 use crate::error::{Class, ClientCode, Error};
 use crate::message::{system_time, timestamp};
 use crate::net::shared::{Shared, expect};
+pub use dedup::{DedupFigures, DedupStats, KeyedCounts, RememberedKey, TopicDedup};
 pub use explain::{Waiting, WaitsFor};
 
 /// Administration of the broker a client is connected to.

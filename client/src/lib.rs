@@ -70,8 +70,9 @@ pub use url::BrokerUrl;
 
 #[cfg(feature = "net")]
 pub use admin::{
-    Admin, Ensured, PartitionDescription, SnapshotInfo, TopicChange, TopicDescription, TopicInfo,
-    TopicSettings, TopicSpec, TopicSummary, Trim, TrimBefore, Trimmed, Waiting, WaitsFor,
+    Admin, DedupFigures, DedupStats, Ensured, KeyedCounts, PartitionDescription, RememberedKey, SnapshotInfo,
+    TopicChange, TopicDedup, TopicDescription, TopicInfo, TopicSettings, TopicSpec, TopicSummary, Trim,
+    TrimBefore, Trimmed, Waiting, WaitsFor,
 };
 #[cfg(feature = "net")]
 pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};

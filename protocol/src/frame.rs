@@ -141,6 +141,14 @@ kinds! {
     RecordsAcked = 151,
     /// Client: leaves the group.
     LeaveGroup = 152,
+    /// Client: asks what is remembered of an idempotency key.
+    FindKey = 184,
+    /// Broker: what is.
+    KeyFound = 185,
+    /// Client: asks for figures of idempotency keys.
+    DescribeDedup = 186,
+    /// Broker: these, with a page of topics.
+    DedupDescription = 187,
 }
 
 /// A frame whose body has been received whole, not yet decoded.

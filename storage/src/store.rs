@@ -19,7 +19,7 @@ mod verify;
 pub use flusher::{FlushError, Flushed, Flusher, Maintained, Snapshot, SnapshotError};
 pub use keys::KeyOptions;
 pub use open::{OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict, open};
-pub use reader::{Chunk, KeyFigures, ReadError, Reader};
+pub use reader::{Chunk, FoundKey, KeyFigures, ReadError, Reader};
 pub use repair::{AffectedRecords, Finding, Loss, ParseLossError, RepairError, RepairPlan, Repaired, repair};
 pub use scrub::{Scrub, Scrubbed};
 pub use verify::{DamagedRange, PartitionVerdict, Progress, VerifyReport, verify, verify_and_plan};

@@ -113,3 +113,36 @@ fn keys_outlive_their_records_and_duplicates_within_a_batch_are_void() {
     assert_eq!((&again["duplicate"], &again["offset"]), (&json!(true), &receipts[3]["offset"]));
     assert_eq!(values(&broker, "orders"), "");
 }
+
+#[test]
+fn what_is_remembered_of_a_key_can_be_asked_for_before_and_after_a_restart() {
+    let mut broker = Broker::start();
+    broker.text(&["topic", "create", "orders", "--partitions", "2", "--dedup", "1h"]);
+    let sent = receipt(&send(&broker, "pay-7", "100 EUR").expect_code(0));
+    send(&broker, "pay-7", "200 EUR").expect_code(6);
+    broker.text(&["send", "orders", "x", "--id", "pay-7", "-k", "user-42"]);
+    let show = |broker: &Broker, key: &str, more: &[&str]| {
+        let finished = broker.run(&[&["dedup", "show", "orders", key, "--json"], more].concat());
+        serde_json::from_str::<Value>(&finished.text()).expect("a document")
+    };
+    let recent = show(&broker, "pay-7", &[]);
+    for name in ["partition", "offset", "timestamp"] {
+        assert_eq!(recent[name], sent[name], "{name} of {recent}");
+    }
+    assert_eq!((&recent["recent"], &recent["remaining_us"]), (&json!(true), &json!(3_600_000_000_u64)));
+    assert_ne!(show(&broker, "pay-7", &["-k", "user-42"])["fingerprint"], recent["fingerprint"]);
+    let free = broker.run(&["dedup", "show", "orders", "pay-8"]).expect_code(3);
+    assert!(free.text().contains("not remembered"), "{}", free.text());
+    let shown: Value = serde_json::from_str(&broker.text(&["topic", "show", "orders", "--json"])).unwrap();
+    let expected = json!({ "stored": 2, "duplicates": 0, "conflicts": 1, "expired": 0, "full": 0 });
+    assert_eq!(shown["keyed_records"], expected);
+
+    broker.kill();
+    broker.restart();
+    let old = show(&broker, "pay-7", &[]);
+    assert_eq!((&old["recent"], &old["fingerprint"]), (&json!(false), &recent["fingerprint"]));
+    let remaining_us = old["remaining_us"].as_u64().expect("a number");
+    assert!((3_590_000_000..=3_600_000_000).contains(&remaining_us), "{remaining_us}");
+    let stats: Value = serde_json::from_str(&broker.text(&["dedup", "stats", "--json"])).unwrap();
+    assert_eq!((&stats["flushed_keys"], &stats["topics"][0]["stored"]), (&json!(2), &json!(0)));
+}

@@ -8,13 +8,14 @@ use weir_broker::core::deframe::{Deframer, Found};
 use weir_broker::pool::BufferPool;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, take_frame};
 use weir_protocol::message::{
-    AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup, DeleteTopic, Deliver,
-    DescribeGroup, DescribeTopic, Done, Explain, Explanation, Failure, Gap, GoAway, Grant, GroupDescription,
-    GroupList, GroupReset, Heartbeat, Hello, JoinGroup, LeaveGroup, ListGroups, ListTopics, Message,
-    OpenProducer, PartitionAssigned, PartitionEnded, PartitionLost, PartitionRevoked, PartitionStarted,
-    PartitionTrimmed, ProducerOpened, Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected,
-    RecordsAcked, ReleasePartition, ResetGroup, SnapshotCreated, SubscribeOpen, SubscribePartition,
-    Throttled, TopicDescription, TopicInfo, TopicList, TrimPartition, UnsubscribePartition, Welcome,
+    AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DedupDescription, DeleteGroup,
+    DeleteTopic, Deliver, DescribeDedup, DescribeGroup, DescribeTopic, Done, Explain, Explanation, Failure,
+    FindKey, Gap, GoAway, Grant, GroupDescription, GroupList, GroupReset, Heartbeat, Hello, JoinGroup,
+    KeyFound, LeaveGroup, ListGroups, ListTopics, Message, OpenProducer, PartitionAssigned, PartitionEnded,
+    PartitionLost, PartitionRevoked, PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck,
+    PublishExceptions, PublishOpen, PublishRejected, RecordsAcked, ReleasePartition, ResetGroup,
+    SnapshotCreated, SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo, TopicList,
+    TrimPartition, UnsubscribePartition, Welcome,
 };
 
 use crate::kind;
@@ -130,5 +131,9 @@ fn decode(frame: &RawFrame) -> Option<String> {
         FrameKind::AckRecords => again::<AckRecords>(frame),
         FrameKind::RecordsAcked => again::<RecordsAcked>(frame),
         FrameKind::LeaveGroup => again::<LeaveGroup>(frame),
+        FrameKind::FindKey => again::<FindKey>(frame),
+        FrameKind::KeyFound => again::<KeyFound>(frame),
+        FrameKind::DescribeDedup => again::<DescribeDedup>(frame),
+        FrameKind::DedupDescription => again::<DedupDescription>(frame),
     }
 }

@@ -24,6 +24,7 @@ use weir_protocol::units::{
 use crate::Sample;
 
 mod groups;
+mod keys;
 
 const REQUEST: u32 = 0x0102_0304;
 const PARTITION: PartitionId = PartitionId::new(0x1112_1314);
@@ -47,6 +48,7 @@ pub(crate) fn all() -> Vec<Sample> {
     samples.extend(reading());
     samples.extend(explaining());
     samples.extend(groups::all());
+    samples.extend(keys::all());
     samples.push(stored("batch-plain", plain_batch()));
     samples.push(stored("batch-full", full_batch(Compression::None)));
     samples

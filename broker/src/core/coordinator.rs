@@ -192,11 +192,17 @@ impl Coordinator {
 
     /// A page of the topics whose names come after `after`.
     pub fn list(&self, request: u32, after: &str) -> TopicList {
-        let later = self.topics.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
-        let mut live = later.map(|(_, topic)| topic).filter(|topic| topic.phase == Phase::Live);
+        let mut live = self.behind(after);
         let topics: Vec<TopicInfo> =
-            live.by_ref().take(PAGE_ENTRIES_MAX as usize).map(|topic| info(0, &topic.definition)).collect();
+            live.by_ref().take(PAGE_ENTRIES_MAX as usize).map(|definition| info(0, definition)).collect();
         TopicList { request, more: live.next().is_some(), topics }
+    }
+
+    /// The topics that count whose names come after `after`, in order.
+    pub fn behind(&self, after: &str) -> impl Iterator<Item = &TopicDefinition> {
+        let later = self.topics.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        let live = later.map(|(_, topic)| topic).filter(|topic| topic.phase == Phase::Live);
+        live.map(|topic| &topic.definition)
     }
 
     /// Topics there are, whether they count or not.

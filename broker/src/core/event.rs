@@ -4,14 +4,14 @@ use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{
     AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeGroup, DescribeTopic, Explain, Heartbeat, JoinGroup, ListGroups, ListTopics, OpenProducer,
-    Publish, PublishOpen, ReleasePartition, ResetGroup, SubscribeOpen, SubscribePartition, TrimPartition,
-    UnsubscribePartition,
+    DescribeDedup, DescribeGroup, DescribeTopic, Explain, FindKey, Heartbeat, JoinGroup, ListGroups,
+    ListTopics, OpenProducer, Publish, PublishOpen, ReleasePartition, ResetGroup, SubscribeOpen,
+    SubscribePartition, TrimPartition, UnsubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 use weir_storage::frame::Frame;
 
-use crate::core::dedup::{KeyAnswer, KeyProbe};
+use crate::core::dedup::{KeyAnswer, KeyLookup, KeyLookupAnswer, KeyProbe};
 
 /// The two times an event happens at.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -76,6 +76,8 @@ pub enum Event {
     ColdAnswer(ColdAnswer),
     /// The older keys that were asked for are known.
     Keys(KeyAnswer),
+    /// A key that somebody asked for was looked up.
+    KeyLookedUp(KeyLookupAnswer),
     /// Partitions were flushed or trimmed.
     Flushed(Flushed),
     /// Storage has run out of space, or has space again.
@@ -105,6 +107,10 @@ pub enum Request {
     Trim(TrimPartition),
     /// Tell what lanes wait for.
     Explain(Explain),
+    /// Tell what is remembered of an idempotency key.
+    FindKey(FindKey),
+    /// Tell figures of idempotency keys.
+    DescribeDedup(DescribeDedup),
     /// Make a snapshot.
     Snapshot(CreateSnapshot),
     /// Give out a producer identity.
@@ -167,6 +173,8 @@ impl Request {
             Self::Describe(describe) => describe.request,
             Self::Explain(explain) => explain.request,
             Self::Trim(trim) => trim.request,
+            Self::FindKey(find) => find.request,
+            Self::DescribeDedup(describe) => describe.request,
             Self::Snapshot(create) => create.request,
             Self::OpenProducer(open) => open.request,
             Self::Group(request) => request.number(),
@@ -310,6 +318,8 @@ pub struct Actions {
     pub cold_reads: Vec<ColdRead>,
     /// Keys to be looked for among the older ones.
     pub key_probes: Vec<KeyProbe>,
+    /// Keys to be looked up for those who asked.
+    pub key_lookups: Vec<KeyLookup>,
     /// A snapshot to be made behind everything given to the journal so far.
     pub snapshot: Option<String>,
     /// Why batches were refused, for the metrics.

@@ -1,5 +1,6 @@
 //! The node: routes events to the machines that own what they are about. It has no arithmetic of its own.
 
+mod dedup;
 mod explain;
 mod group;
 mod publish;
@@ -199,6 +200,7 @@ impl Node {
                 }
             }
             Event::Keys(answer) => self.keys_found(now, answer, actions),
+            Event::KeyLookedUp(answer) => self.key_looked_up(answer, actions),
             Event::Flushed(flushed) => self.flushed(&flushed),
             Event::StorageFull(full) => self.storage_full = full,
             Event::SnapshotEnded(made) => self.snapshot_ended(made, actions),
@@ -323,6 +325,10 @@ impl Node {
                     actions.outgoing.push(Outgoing::Frames(lane, vec![explanation.to_frame()]));
                 };
                 (explain.request, explained.map(answer))
+            }
+            Request::FindKey(find) => (find.request, self.find_key(lane, &find, actions)),
+            Request::DescribeDedup(describe) => {
+                (describe.request, self.describe_dedup(lane, &describe, actions))
             }
             Request::Trim(trim) => (trim.request, self.trim(lane, &trim, actions)),
             Request::Snapshot(create) => (create.request, self.snapshot(lane, create, actions)),

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use weir_protocol::units::PartitionKey;
 use weir_storage::disk::Disk;
 use weir_storage::store::{ReadError, Reader};
 
-use crate::core::dedup::KeyProbe;
+use crate::core::dedup::{KeyLookup, KeyProbe};
 use crate::core::event::ColdWant;
-use crate::core::{ColdAnswer, ColdRead, ColdResult};
+use crate::core::{Actions, ColdAnswer, ColdRead, ColdResult};
 use crate::queue::{Drained, Receiver, Rejected, Sender, mailbox};
 use crate::server::failure::Failures;
-use crate::server::keys::look_up;
+use crate::server::keys::{look_up, look_up_for};
 use crate::server::metrics::Metrics;
 use crate::server::node::Completion;
 use crate::server::{Fatal, push, spawn};
@@ -36,13 +35,16 @@ pub(crate) struct ColdReaders {
 enum Job {
     Batches(ColdRead),
     Keys(KeyProbe),
+    Key(KeyLookup),
 }
 
 impl Job {
-    const fn partition(&self) -> PartitionKey {
+    /// Jobs of one number are done one after the other.
+    const fn number(&self) -> u32 {
         match self {
-            Self::Batches(read) => read.key,
-            Self::Keys(probe) => probe.partition,
+            Self::Batches(read) => read.key.partition.get(),
+            Self::Keys(probe) => probe.partition.partition.get(),
+            Self::Key(lookup) => lookup.request,
         }
     }
 }
@@ -73,14 +75,15 @@ impl ColdReaders {
     }
 
     /// Hands reads to the threads; those of one partition always to the same. Keys come first: producers wait for them.
-    pub(crate) fn submit(&mut self, probes: &mut Vec<KeyProbe>, reads: &mut Vec<ColdRead>) {
-        self.backlog.extend(probes.drain(..).map(Job::Keys));
-        self.backlog.extend(reads.drain(..).map(Job::Batches));
+    pub(crate) fn submit(&mut self, actions: &mut Actions) {
+        self.backlog.extend(actions.key_probes.drain(..).map(Job::Keys));
+        self.backlog.extend(actions.cold_reads.drain(..).map(Job::Batches));
+        self.backlog.extend(actions.key_lookups.drain(..).map(Job::Key));
         let inboxes = &self.inboxes;
         self.backlog = std::mem::take(&mut self.backlog)
             .into_iter()
             .filter_map(|job| {
-                let inbox = inboxes.get(slot(job.partition(), inboxes.len()))?;
+                let inbox = inboxes.get(slot(job.number(), inboxes.len()))?;
                 match inbox.try_push(job) {
                     Ok(()) => None,
                     Err(Rejected::Full(job) | Rejected::Closed(job)) => Some(job),
@@ -90,8 +93,8 @@ impl ColdReaders {
     }
 }
 
-fn slot(key: PartitionKey, slots: usize) -> usize {
-    key.partition.get() as usize % slots.max(1)
+fn slot(number: u32, slots: usize) -> usize {
+    number as usize % slots.max(1)
 }
 
 fn run<D: Disk>(
@@ -108,6 +111,10 @@ fn run<D: Disk>(
                 Job::Keys(probe) => {
                     metrics.key_probes.add(probe.digests.len() as u64);
                     push(&mut node, Completion::Keys(look_up(reader, probe)));
+                    continue;
+                }
+                Job::Key(lookup) => {
+                    push(&mut node, Completion::KeyLookup(look_up_for(reader, lookup)));
                     continue;
                 }
             };

@@ -2,9 +2,9 @@
 
 use weir_storage::dedup::{Entry, KeyDigest};
 use weir_storage::disk::Disk;
-use weir_storage::store::{ReadError, Reader};
+use weir_storage::store::{KeyFigures, ReadError, Reader};
 
-use crate::core::dedup::{KeyAnswer, KeyProbe, OlderKeys};
+use crate::core::dedup::{KeyAnswer, KeyLookup, KeyLookupAnswer, KeyProbe, OlderKeys};
 
 /// The keys that segments' readers know of.
 #[derive(Debug)]
@@ -18,6 +18,10 @@ impl<D: Disk> OlderKeys for FlushedKeys<D> {
     fn is_full(&self) -> bool {
         self.0.is_full_of_keys()
     }
+
+    fn figures(&self) -> KeyFigures {
+        self.0.key_figures()
+    }
 }
 
 /// Looks keys up.
@@ -28,4 +32,12 @@ pub(crate) fn look_up<D: Disk>(reader: &Reader<D>, probe: KeyProbe) -> KeyAnswer
         tracing::error!(partition = %probe.partition, %error, "idempotency keys cannot be read");
     });
     KeyAnswer { partition: probe.partition, found: found.ok() }
+}
+
+/// Looks a key up for somebody who asked.
+pub(crate) fn look_up_for<D: Disk>(reader: &Reader<D>, lookup: KeyLookup) -> KeyLookupAnswer {
+    let found = reader.look_up_key(lookup.digest).map_err(|error| {
+        tracing::error!(%error, "idempotency keys cannot be read");
+    });
+    KeyLookupAnswer { lane: lookup.lane, request: lookup.request, found: found.ok() }
 }

@@ -3,18 +3,20 @@
 //! A fixed set of named figures, each a few atomics: counting takes no lock and never fails. Names tell the unit.
 
 mod figure;
+mod keyed;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use quinn::ConnectionError;
 use weir_protocol::ErrorCode;
-use weir_protocol::message::WaitsFor;
+use weir_protocol::message::{DedupFigures, KeyedCounts, WaitsFor};
 
 use crate::core::ledger::Pool;
 use crate::core::node::NodeFigures;
 pub use figure::{ByLabel, Counter, Gauge, Gauges, Histogram, Label};
 use figure::{Figure, MICROSECONDS, PLAIN};
+pub use keyed::KeyedTopics;
 
 /// Whether clients should come.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -294,6 +296,21 @@ metrics! {
     keyed_full: Counter = Counter::default(), "weir_keyed_records_full_total";
     /// Idempotency keys in memory, of batches that are in no segment yet.
     keys_recent: Gauge = Gauge::default(), "weir_keys_recent";
+    /// Idempotency keys on the disk.
+    keys_flushed: Gauge = Gauge::default(), "weir_keys_flushed";
+    /// Files of idempotency keys.
+    key_generations: Gauge = Gauge::default(), "weir_key_generations";
+    /// Files of idempotency keys that cannot be read: keys that may be in them are refused.
+    key_generations_lost: Gauge = Gauge::default(), "weir_key_generations_lost";
+    /// Bytes of idempotency keys on the disk.
+    key_disk_bytes: Gauge = Gauge::default(), "weir_key_disk_bytes";
+    /// Bytes of idempotency keys on the disk at which no more are taken.
+    key_disk_limit_bytes: Gauge = Gauge::default(), "weir_key_disk_limit_bytes";
+    /// Bytes of memory that filters of idempotency keys take.
+    key_filter_bytes: Gauge = Gauge::default(), "weir_key_filter_bytes";
+    /// Keyed records by topic and what became of them, of the first thousand topics by name that have any. Counted once a
+    /// second while anything happens.
+    keyed_by_topic: KeyedTopics = KeyedTopics::default(), "weir_topic_keyed_records_total";
     /// Bytes delivered to subscriptions.
     bytes_delivered: Counter = Counter::default(), "weir_delivered_bytes_total";
     /// Lanes of subscriptions open now.
@@ -358,6 +375,17 @@ impl Metrics {
         self.keyed_expired.follow(figures.keyed.expired);
         self.keyed_full.follow(figures.keyed.full);
         self.keys_recent.set(figures.recent_keys);
+    }
+
+    /// Shows the figures of idempotency keys, and what became of those of some topics.
+    pub fn observe_keys(&self, figures: &DedupFigures, topics: Vec<(String, KeyedCounts)>) {
+        self.keys_flushed.set(figures.flushed_keys);
+        self.key_generations.set(figures.generations);
+        self.key_generations_lost.set(figures.lost_generations);
+        self.key_disk_bytes.set(figures.disk_bytes);
+        self.key_disk_limit_bytes.set(figures.disk_bytes_max);
+        self.key_filter_bytes.set(figures.filter_bytes);
+        self.keyed_by_topic.set(topics);
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::Poll;
 use tokio::sync::{oneshot, watch};
 use weir_protocol::ErrorCode;
 
-use crate::core::dedup::KeyAnswer;
+use crate::core::dedup::{KeyAnswer, KeyLookupAnswer};
 use crate::core::event::{Flushed, SnapshotMade};
 use crate::core::{Actions, ColdAnswer, ConnectionId, Event, Node, Outgoing, Ticket};
 use crate::queue::{Drained, Receiver, Rejected, Sender};
@@ -28,6 +28,8 @@ pub(crate) enum Completion {
     Cold(ColdAnswer),
     /// The keys that were asked for are known.
     Keys(KeyAnswer),
+    /// A key that somebody asked for was looked up.
+    KeyLookup(KeyLookupAnswer),
     /// What is in segments has changed.
     Flushed(Flushed),
     /// Storage has run out of space, or has space again.
@@ -82,6 +84,9 @@ struct Shell {
 /// Pause between two counts of who waits for what: there may be many.
 const COUNT_EVERY_US: u64 = 1_000_000;
 
+/// Topics whose records with keys are counted on the page of metrics, one by one: the page must not grow without end.
+const TOPICS_SHOWN_MAX: usize = 1000;
+
 impl NodeTask {
     /// Runs until no connection and no storage is left to tell it anything.
     pub(crate) async fn run(mut self) {
@@ -128,6 +133,8 @@ impl NodeTask {
             if now.monotonic_us >= shell.count_at_us {
                 shell.count_at_us = now.monotonic_us + COUNT_EVERY_US;
                 self.metrics.waits.set_all(self.node.waits());
+                let topics = self.node.keyed_topics(TOPICS_SHOWN_MAX);
+                self.metrics.observe_keys(&self.node.key_figures(), topics);
             }
         }
         // The flusher tells the journal too, but nothing new comes from it: what is in the mailbox is still written.
@@ -166,6 +173,7 @@ impl NodeTask {
             Completion::Durable(through) => Event::Durable(through),
             Completion::Cold(answer) => Event::ColdAnswer(answer),
             Completion::Keys(answer) => Event::Keys(answer),
+            Completion::KeyLookup(answer) => Event::KeyLookedUp(answer),
             Completion::Flushed(flushed) => Event::Flushed(flushed),
             Completion::StorageFull(full) => Event::StorageFull(full),
             Completion::Snapshot(made) => Event::SnapshotEnded(made),
@@ -183,7 +191,7 @@ impl NodeTask {
                 shell.journal.clear();
             }
         }
-        self.cold.submit(&mut actions.key_probes, &mut actions.cold_reads);
+        self.cold.submit(actions);
         for code in actions.rejections.drain(..) {
             self.metrics.appends_rejected.increment(code);
         }

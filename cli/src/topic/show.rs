@@ -1,10 +1,11 @@
 //! `weir topic show`: a topic, its settings and what each partition holds.
 
 use serde_json::json;
-use weir_client::{Admin, TopicDescription};
+use weir_client::{Admin, KeyedCounts, TopicDescription};
 
 use super::settings::{self, kept};
 use crate::arguments::Global;
+use crate::dedup::outcomes;
 use crate::failure::{Exit, Failure};
 use crate::output::{Align, Output, Table};
 use crate::value::{DurationText, SizeText, to_micros};
@@ -17,15 +18,17 @@ pub(crate) async fn run(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     let topic = admin.describe_topic(name).await?;
+    let keyed = admin.dedup_stats(Some(name)).await?.topics.pop().map(|topic| topic.counts);
+    let keyed = keyed.unwrap_or_default();
     if global.json {
-        output.document(&json(&topic))?
+        output.document(&json(&topic, &keyed))?
     } else {
-        text(&topic, output)?
+        text(&topic, &keyed, output)?
     }
     Ok(Exit::Done)
 }
 
-fn json(topic: &TopicDescription) -> serde_json::Value {
+fn json(topic: &TopicDescription, keyed: &KeyedCounts) -> serde_json::Value {
     let partitions: Vec<serde_json::Value> = topic
         .partitions
         .iter()
@@ -44,11 +47,14 @@ fn json(topic: &TopicDescription) -> serde_json::Value {
     object.insert("name".to_owned(), json!(topic.name));
     object.insert("id".to_owned(), json!(topic.id.to_string()));
     object.insert("created".to_owned(), json!(to_micros(topic.created)));
+    let keyed: serde_json::Map<_, _> =
+        outcomes(keyed).into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+    object.insert("keyed_records".to_owned(), json!(keyed));
     object.insert("partitions".to_owned(), json!(partitions));
     serde_json::Value::Object(object)
 }
 
-fn text(topic: &TopicDescription, output: &mut Output) -> Result<(), Failure> {
+fn text(topic: &TopicDescription, keyed: &KeyedCounts, output: &mut Output) -> Result<(), Failure> {
     let chosen = &topic.settings;
     let created =
         jiff::Timestamp::try_from(topic.created).map_or_else(|_| String::new(), |time| time.to_string());
@@ -61,6 +67,7 @@ fn text(topic: &TopicDescription, output: &mut Output) -> Result<(), Failure> {
         ("batch-max", SizeText(chosen.batch_bytes_max.into()).to_string()),
         ("explicit-partitions", chosen.explicit_partitions.to_string()),
         ("dedup", kept(settings::horizon_us(chosen).map(DurationText))),
+        ("keyed-records", outcomes(keyed).map(|(name, count)| format!("{count} {name}")).join(", ")),
     ] {
         output.line(&format!("{name:<20} {value}"))?;
     }

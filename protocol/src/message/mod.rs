@@ -6,6 +6,7 @@ use crate::error::DecodeError;
 use crate::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, put_header};
 use crate::read::Reader;
 
+mod dedup;
 mod exceptions;
 mod explain;
 mod failure;
@@ -20,6 +21,9 @@ mod tests;
 mod topic;
 mod trim;
 
+pub use dedup::{
+    DedupDescription, DedupFigures, DescribeDedup, FindKey, KeyFound, KeyedCounts, RememberedKey, TopicDedup,
+};
 pub use exceptions::{OriginalRecord, PublishExceptions, RecordException, RecordFate};
 pub use explain::{Explain, Explanation, Wait, WaitId, WaitsFor};
 pub use failure::{Failure, GoAway};

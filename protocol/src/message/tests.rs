@@ -261,6 +261,32 @@ proptest! {
     }
 
     #[test]
+    fn dedup_messages_round_trip(
+        request in any::<u32>(), name in text(128), routing_hash in any::<u64>(), key in vec(any::<u8>(), 0..=64),
+        found in option::of((any::<u32>(), offset(), any::<i64>(), any::<[u8; 16]>(), any::<u64>(), any::<bool>())),
+        more in any::<bool>(), node in any::<[u64; 11]>(), topics in vec((text(128), any::<[u64; 6]>()), 0..8),
+    ) {
+        round_trip(&FindKey { request, name: name.clone(), routing_hash, key });
+        let found = found.map(|(partition, offset, at, fingerprint, remaining_us, is_recent)| {
+            let (partition, append_time) = (PartitionId::new(partition), Timestamp::from_micros(at));
+            RememberedKey { partition, offset, append_time, fingerprint, remaining_us, is_recent }
+        });
+        round_trip(&KeyFound { request, key: found });
+        round_trip(&DescribeDedup { request, name: name.clone(), after: name });
+        let topics = topics.into_iter().map(|(name, [horizon_us, stored, duplicates, conflicts, expired, full])| {
+            let counts = KeyedCounts { stored, duplicates, conflicts, expired, full };
+            TopicDedup { name, horizon_us, counts }
+        });
+        let [recent_keys, recent_keys_max, flushed_keys, generations, narrow_filters, rest @ ..] = node;
+        let [missing_filters, lost_generations, filter_bytes, filter_bytes_max, disk_bytes, disk_bytes_max] = rest;
+        let keys = DedupFigures {
+            recent_keys, recent_keys_max, flushed_keys, generations, narrow_filters, missing_filters,
+            lost_generations, filter_bytes, filter_bytes_max, disk_bytes, disk_bytes_max,
+        };
+        round_trip(&DedupDescription { request, more, keys, topics: topics.collect() });
+    }
+
+    #[test]
     fn publish_messages_round_trip(
         request in any::<u32>(), producer in any::<u64>(), epoch in any::<u32>(), topic in topic_id(),
         durability in durability(), acked_below in sequence(), value in vec(any::<u8>(), 0..200),
@@ -390,6 +416,10 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::AckRecords => decode::<AckRecords>(frame),
         FrameKind::RecordsAcked => decode::<RecordsAcked>(frame),
         FrameKind::LeaveGroup => decode::<LeaveGroup>(frame),
+        FrameKind::FindKey => decode::<FindKey>(frame),
+        FrameKind::KeyFound => decode::<KeyFound>(frame),
+        FrameKind::DescribeDedup => decode::<DescribeDedup>(frame),
+        FrameKind::DedupDescription => decode::<DedupDescription>(frame),
     }
 }
 

@@ -174,9 +174,10 @@ impl<F: File> Keys<F> {
         self.generations.iter().any(|held| held.may_contain(digest))
     }
 
-    /// What is known of a key; the latest, if it was used again after it was forgotten.
-    pub(super) fn find(&self, digest: KeyDigest) -> Result<Option<Entry>, ReadError> {
-        let mut found: Option<Entry> = None;
+    /// What is known of a key, and the running time until which it is; the latest, if it was used again after it was
+    /// forgotten.
+    pub(super) fn find(&self, digest: KeyDigest) -> Result<Option<(Entry, u64)>, ReadError> {
+        let mut found: Option<(Entry, u64)> = None;
         for held in self.generations.iter().filter(|held| held.may_contain(digest)) {
             let lost = ReadError::KeysLost { generation: held.number };
             let Some(file) = &held.file else { return Err(lost) };
@@ -184,7 +185,8 @@ impl<F: File> Keys<F> {
                 SegmentError::Damaged { .. } | SegmentError::NewerFormat { .. } => lost,
                 SegmentError::Disk(error) => ReadError::Disk(error),
             })?;
-            found = [found, entry].into_iter().flatten().max_by_key(Entry::age);
+            let entry = entry.map(|entry| (entry, held.facts.expires_us));
+            found = [found, entry].into_iter().flatten().max_by_key(|(entry, _)| entry.age());
         }
         Ok(found)
     }
@@ -199,11 +201,18 @@ impl<F: File> Keys<F> {
         let memory = |held: &Generation<F>| {
             held.file.as_ref().map_or(0, |file| file.memory() + file.filter_memory(held.width()))
         };
+        let readable = || self.generations.iter().filter(|held| held.file.is_some());
+        let count = |width| readable().filter(|held| held.width() == width).count() as u64;
         KeyFigures {
             keys: self.generations.iter().map(|held| held.facts.entries).sum(),
             generations: self.generations.len() as u64,
+            narrow_filters: count(Width::Narrow),
+            missing_filters: count(Width::None),
+            lost: self.generations.len() as u64 - readable().count() as u64,
             disk_bytes: self.disk_bytes(),
+            disk_bytes_max: self.options.disk_bytes,
             memory_bytes: self.generations.iter().map(memory).sum(),
+            memory_bytes_max: self.options.filter_bytes,
         }
     }
 

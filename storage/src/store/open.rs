@@ -266,7 +266,7 @@ fn create<D: Disk>(
     slots.write(&mut manifest)?;
     slots.write(&mut manifest)?;
     let catalog = Catalog::default();
-    let known = (catalog, Keys::new(options.keys));
+    let known = (catalog, Keys::new(options.keys), manifest.running_us);
     let shared = Arc::new(Shared::new(disk.clone(), paths.segments.clone(), manifest.node, known));
     let checkpointer = Checkpointer::new(disk, paths, Arc::clone(&shared), slots, manifest);
     let state = NodeState::default();

@@ -14,7 +14,7 @@ use crate::segment::{SegmentError, walk_sections};
 mod keys;
 mod pick;
 
-pub use keys::KeyFigures;
+pub use keys::{FoundKey, KeyFigures};
 use pick::Pick;
 
 /// Longest single read, unless one batch is longer.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use weir_protocol::units::{Offset, SegmentId};
@@ -32,6 +33,8 @@ pub(super) struct Shared<D: Disk> {
     node: [u8; 16],
     catalog: RwLock<Catalog>,
     keys: RwLock<Arc<Keys<D::File>>>,
+    /// How long the node has been running, in all, as the flusher was told last.
+    running_us: AtomicU64,
     open: Mutex<OpenSegments<D>>,
     places: Mutex<HashMap<(SegmentId, u32, Offset), u64>>,
     buffers: Arc<Buffers>,
@@ -68,7 +71,7 @@ impl<D: Disk> Shared<D> {
         disk: D,
         segments: PathBuf,
         node: [u8; 16],
-        (catalog, keys): (Catalog, Keys<D::File>),
+        (catalog, keys, running_us): (Catalog, Keys<D::File>, u64),
     ) -> Self {
         Self {
             disk,
@@ -76,6 +79,7 @@ impl<D: Disk> Shared<D> {
             node,
             catalog: RwLock::new(catalog),
             keys: RwLock::new(Arc::new(keys)),
+            running_us: AtomicU64::new(running_us),
             open: Mutex::new(OpenSegments { segments: BTreeMap::new(), accesses: 0 }),
             places: Mutex::default(),
             buffers: Arc::default(),
@@ -101,6 +105,17 @@ impl<D: Disk> Shared<D> {
     /// Puts other keys in their place. Only the flusher does.
     pub(super) fn set_keys(&self, keys: Keys<D::File>) {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    /// How long the node has been running, in microseconds: by it keys grow old.
+    pub(super) fn running_us(&self) -> u64 {
+        // Alone it says nothing of other memory.
+        self.running_us.load(Ordering::Relaxed)
+    }
+
+    /// Tells how long the node has been running. Only the flusher does.
+    pub(super) fn set_running_us(&self, running_us: u64) {
+        self.running_us.store(running_us, Ordering::Relaxed);
     }
 
     /// Whether there may be such a key. Reads no disk.

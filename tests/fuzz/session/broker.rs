@@ -21,6 +21,7 @@ use weir_protocol::units::{Incarnation, PartitionKey, ProducerId, Sequence, Time
 use weir_storage::dedup::{KeyDigest, KeySeed, RECENT_KEY_BYTES, Recent, entries};
 use weir_storage::frame::Frame;
 use weir_storage::state::NodeState;
+use weir_storage::store::KeyFigures;
 
 use super::peer::Peer;
 use super::stored::{Stored, answer};
@@ -99,6 +100,10 @@ impl OlderKeys for NoKeys {
 
     fn is_full(&self) -> bool {
         false
+    }
+
+    fn figures(&self) -> KeyFigures {
+        KeyFigures::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use weir_broker::core::dedup::{KeyAnswer, KeyProbe, OlderKeys};
 use weir_storage::dedup::{Entry, KeyDigest};
 use weir_storage::disk::SimDisk;
-use weir_storage::store::{ReadError, Reader};
+use weir_storage::store::{KeyFigures, ReadError, Reader};
 
 /// What is known of them without I/O.
 #[derive(Debug)]
@@ -16,6 +16,10 @@ impl OlderKeys for FlushedKeys {
 
     fn is_full(&self) -> bool {
         self.0.is_full_of_keys()
+    }
+
+    fn figures(&self) -> KeyFigures {
+        self.0.key_figures()
     }
 }
 

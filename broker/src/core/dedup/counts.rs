@@ -1,32 +1,26 @@
-//! What is counted of keyed records.
+//! What is counted of keyed records, since the start.
 
+pub use weir_protocol::message::KeyedCounts as KeyCounts;
 use weir_protocol::message::RecordFate;
 
-/// Keyed records since the start.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct KeyCounts {
-    /// They were new.
-    pub stored: u64,
-    /// They had been stored before.
-    pub duplicates: u64,
-    /// Their key belonged to another record.
-    pub conflicts: u64,
-    /// Their key was too old.
-    pub expired: u64,
-    /// There was no room for their key.
-    pub full: u64,
+/// Counts a record that became this.
+pub(super) const fn count(counts: &mut KeyCounts, fate: Option<&RecordFate>) {
+    let counter = match fate {
+        None => &mut counts.stored,
+        Some(RecordFate::Duplicate(_)) => &mut counts.duplicates,
+        Some(RecordFate::Conflict(_)) => &mut counts.conflicts,
+        Some(RecordFate::Expired) => &mut counts.expired,
+        Some(RecordFate::Full) => &mut counts.full,
+        Some(RecordFate::Off) => return,
+    };
+    *counter += 1;
 }
 
-impl KeyCounts {
-    pub(super) const fn count(&mut self, fate: Option<&RecordFate>) {
-        let counter = match fate {
-            None => &mut self.stored,
-            Some(RecordFate::Duplicate(_)) => &mut self.duplicates,
-            Some(RecordFate::Conflict(_)) => &mut self.conflicts,
-            Some(RecordFate::Expired) => &mut self.expired,
-            Some(RecordFate::Full) => &mut self.full,
-            Some(RecordFate::Off) => return,
-        };
-        *counter += 1;
-    }
+/// Adds what was counted elsewhere.
+pub(super) const fn add(counts: &mut KeyCounts, more: &KeyCounts) {
+    counts.stored += more.stored;
+    counts.duplicates += more.duplicates;
+    counts.conflicts += more.conflicts;
+    counts.expired += more.expired;
+    counts.full += more.full;
 }

@@ -5,7 +5,8 @@ use weir_protocol::message::{OriginalRecord, RecordException, RecordFate};
 use weir_protocol::units::{Offset, PartitionKey, Timestamp, TopicId};
 use weir_storage::dedup::{Entry, KeyDigest, RecordPlace};
 
-use super::{Dedup, Found, uuid};
+use super::counts::{add, count};
+use super::{Dedup, Found, KeyCounts, KeyKnown, uuid};
 use crate::core::subscription::Partitions;
 
 /// Where the records of a batch would stand.
@@ -60,13 +61,14 @@ impl Dedup {
         }
         let record_count = batch.header().record_count;
         let digests = std::mem::take(&mut self.digests);
+        let mut counts = KeyCounts::default();
         let mut next = digests.iter();
         let mut exceptions = Vec::new();
         for (record, row) in (0..record_count).zip(batch.table().rows()) {
             let Some(digest) = row.idempotency_key.and_then(|_| next.next()) else { continue };
             let own = Own { batch, placing, voids: &Voids::NONE };
             let fate = self.fate(&row, *digest, own, (found, partitions));
-            self.counted.count(fate.as_ref());
+            count(&mut counts, fate.as_ref());
             match fate {
                 Some(fate) => exceptions.push(RecordException { record, fate }),
                 None => {
@@ -76,6 +78,8 @@ impl Dedup {
             }
         }
         self.digests = digests;
+        add(&mut self.counted, &counts);
+        add(self.counted_by_topic.entry(topic).or_default(), &counts);
         let nothing_counts = exceptions.len() == record_count as usize;
         if nothing_counts { Decision::Skip(exceptions) } else { Decision::Append(exceptions) }
     }
@@ -104,6 +108,19 @@ impl Dedup {
             exceptions.push(RecordException { record, fate });
         }
         if unsure.is_empty() { Decision::Append(exceptions) } else { Decision::Probe(unsure) }
+    }
+
+    /// What is known of a key without I/O.
+    pub fn known(&self, topic: TopicId, routing_hash: u64, key: &[u8], partitions: &Partitions) -> KeyKnown {
+        let digest = self.seed.digest(topic, routing_hash, key);
+        let holder = self.recent.get(digest).and_then(|place| in_memory(topic, place, partitions));
+        match holder {
+            Some(Holder { place, append_time, fingerprint }) => {
+                KeyKnown::Recent { place, append_time, fingerprint }
+            }
+            None if self.older.may_hold(digest) => KeyKnown::Unsure(digest),
+            None => KeyKnown::Free,
+        }
     }
 
     /// The keys of which it takes a look at the disk to know whether they are taken.

@@ -17,8 +17,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 
 use weir_protocol::batch::ProducerBatch;
-use weir_protocol::units::{PartitionKey, TopicId};
-use weir_storage::dedup::{Entry, KeyDigest, KeySeed, Recent};
+use weir_protocol::message::DedupFigures;
+use weir_protocol::units::{PartitionKey, Timestamp, TopicId};
+use weir_storage::dedup::{Entry, KeyDigest, KeySeed, Recent, RecordPlace};
+use weir_storage::store::{FoundKey, KeyFigures};
+
+use crate::core::LaneId;
 
 pub use clock::KeyClock;
 pub use counts::KeyCounts;
@@ -32,6 +36,9 @@ pub trait OlderKeys: Debug + Send {
 
     /// Whether no more keys can be kept.
     fn is_full(&self) -> bool;
+
+    /// How many there are, and what they take.
+    fn figures(&self) -> KeyFigures;
 }
 
 /// Wanted: keys that may be among the older ones.
@@ -52,6 +59,46 @@ pub struct KeyAnswer {
     pub found: Option<Vec<Entry>>,
 }
 
+/// Wanted: what is known of a key, for somebody who asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KeyLookup {
+    /// Where the answer goes.
+    pub lane: LaneId,
+    /// The request that is answered.
+    pub request: u32,
+    /// The key.
+    pub digest: KeyDigest,
+}
+
+/// The answer to a [`KeyLookup`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KeyLookupAnswer {
+    /// Where the answer goes.
+    pub lane: LaneId,
+    /// The request that is answered.
+    pub request: u32,
+    /// What is known, if anything is. `None` if it could not be read.
+    pub found: Option<Option<FoundKey>>,
+}
+
+/// What is known of a key without I/O.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyKnown {
+    /// Nobody has it.
+    Free,
+    /// A record has it whose batch is in no segment yet.
+    Recent {
+        /// Where that record stands.
+        place: RecordPlace,
+        /// When it was appended.
+        append_time: Timestamp,
+        /// What tells it from others.
+        fingerprint: [u8; 16],
+    },
+    /// It takes a look at the disk.
+    Unsure(KeyDigest),
+}
+
 /// What a probe has found, by key.
 pub type Found = BTreeMap<KeyDigest, Entry>;
 
@@ -66,6 +113,8 @@ pub struct Dedup {
     clock: KeyClock,
     waiting: Waiting,
     counted: KeyCounts,
+    /// Of each topic there is.
+    counted_by_topic: BTreeMap<TopicId, KeyCounts>,
     /// The keys of the batch that is decided, kept for its memory.
     digests: Vec<KeyDigest>,
 }
@@ -81,6 +130,7 @@ impl Dedup {
             clock: KeyClock::default(),
             waiting: Waiting::default(),
             counted: KeyCounts::default(),
+            counted_by_topic: BTreeMap::new(),
             digests: Vec::new(),
         }
     }
@@ -126,6 +176,34 @@ impl Dedup {
     /// What was counted since the start.
     pub const fn counted(&self) -> KeyCounts {
         self.counted
+    }
+
+    /// What was counted of a topic since the start.
+    pub fn counted_of(&self, topic: TopicId) -> KeyCounts {
+        self.counted_by_topic.get(&topic).copied().unwrap_or_default()
+    }
+
+    /// A topic is gone, and what was counted of it.
+    pub fn topic_removed(&mut self, topic: TopicId) {
+        self.counted_by_topic.remove(&topic);
+    }
+
+    /// How many keys there are, and what they take.
+    pub fn figures(&self) -> DedupFigures {
+        let older = self.older.figures();
+        DedupFigures {
+            recent_keys: self.recent.len() as u64,
+            recent_keys_max: (self.recent.len() + self.recent.room()) as u64,
+            flushed_keys: older.keys,
+            generations: older.generations,
+            narrow_filters: older.narrow_filters,
+            missing_filters: older.missing_filters,
+            lost_generations: older.lost,
+            filter_bytes: older.memory_bytes,
+            filter_bytes_max: older.memory_bytes_max,
+            disk_bytes: older.disk_bytes,
+            disk_bytes_max: older.disk_bytes_max,
+        }
     }
 
     /// The digests of a batch's keys, in order; they stand in `digests` until the next call.

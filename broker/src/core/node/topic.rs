@@ -82,6 +82,7 @@ impl Node {
         let mut effects = Vec::new();
         self.groups.topic_deleted(topic, &mut effects);
         self.carry_out(effects, actions);
+        self.dedup.topic_removed(topic);
         self.subscriptions.topic_deleted(topic, actions);
     }
 }

@@ -4,8 +4,8 @@ use weir_protocol::ErrorCode;
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
     AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeGroup, DescribeTopic, Explain, Heartbeat, LeaveGroup, ListGroups, ListTopics, Message,
-    OpenProducer, ReleasePartition, ResetGroup, TrimPartition,
+    DescribeDedup, DescribeGroup, DescribeTopic, Explain, FindKey, Heartbeat, LeaveGroup, ListGroups,
+    ListTopics, Message, OpenProducer, ReleasePartition, ResetGroup, TrimPartition,
 };
 
 use super::{Bad, rule};
@@ -39,6 +39,8 @@ pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
         FrameKind::DescribeTopic => Request::Describe(DescribeTopic::from_frame(frame)?),
         FrameKind::TrimPartition => Request::Trim(TrimPartition::from_frame(frame)?),
         FrameKind::Explain => Request::Explain(Explain::from_frame(frame)?),
+        FrameKind::FindKey => Request::FindKey(FindKey::from_frame(frame)?),
+        FrameKind::DescribeDedup => Request::DescribeDedup(DescribeDedup::from_frame(frame)?),
         FrameKind::CreateSnapshot => Request::Snapshot(CreateSnapshot::from_frame(frame)?),
         FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
         FrameKind::CreateGroup => Request::Group(GroupRequest::Create(CreateGroup::from_frame(frame)?)),
@@ -58,6 +60,8 @@ pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
         | FrameKind::ProducerOpened
         | FrameKind::SnapshotCreated
         | FrameKind::Explanation
+        | FrameKind::KeyFound
+        | FrameKind::DedupDescription
         | FrameKind::PublishOpen
         | FrameKind::Publish
         | FrameKind::PublishAck

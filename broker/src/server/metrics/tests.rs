@@ -29,6 +29,9 @@ fn what_was_counted_is_on_the_page() {
         taken_bytes: [1, 2, 5, 0, 0, 0, 0, 9],
         ..NodeFigures::default()
     });
+    let keys = DedupFigures { flushed_keys: 8, lost_generations: 1, ..DedupFigures::default() };
+    let counts = KeyedCounts { stored: 3, conflicts: 2, ..KeyedCounts::default() };
+    metrics.observe_keys(&keys, vec![("orders".to_owned(), counts)]);
 
     let page = metrics.render();
 
@@ -43,6 +46,13 @@ fn what_was_counted_is_on_the_page() {
     assert_eq!(value(&page, "weir_topics"), "4");
     assert_eq!(value(&page, "weir_memory_taken_bytes{pool=\"hot-cache\"}"), "5");
     assert_eq!(value(&page, "weir_memory_taken_bytes{pool=\"control\"}"), "9");
+    assert_eq!(value(&page, "weir_keys_flushed"), "8");
+    assert_eq!(value(&page, "weir_key_generations_lost"), "1");
+    let keyed = |outcome: &str| {
+        let series = format!("weir_topic_keyed_records_total{{topic=\"orders\",outcome=\"{outcome}\"}}");
+        value(&page, &series)
+    };
+    assert_eq!([keyed("stored"), keyed("conflict"), keyed("full")], ["3", "2", "0"]);
     assert_eq!(metrics.connections_closed.value(ErrorCode::GoingAway), 2);
 }
 

@@ -105,6 +105,7 @@ impl<D: Disk> Flusher<D> {
     pub fn elapse(&mut self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.running_us = self.running_us.saturating_add(micros);
+        self.checkpointer.shared.set_running_us(self.running_us);
     }
 
     /// Makes digests of keys.

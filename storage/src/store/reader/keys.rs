@@ -11,10 +11,29 @@ pub struct KeyFigures {
     pub keys: u64,
     /// Their files.
     pub generations: u64,
+    /// How many of these have a filter of half the width.
+    pub narrow_filters: u64,
+    /// How many have none: keys are looked for in them on the disk.
+    pub missing_filters: u64,
+    /// How many are damaged or missing: keys that may be in them are known to nobody.
+    pub lost: u64,
     /// Bytes of these files.
     pub disk_bytes: u64,
+    /// At so many bytes no more keys are taken.
+    pub disk_bytes_max: u64,
     /// Bytes of memory for filters.
     pub memory_bytes: u64,
+    /// How many that may be, about.
+    pub memory_bytes_max: u64,
+}
+
+/// What is known of a key on the disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FoundKey {
+    /// The key and its record.
+    pub entry: Entry,
+    /// For so many microseconds more the key is remembered, at least.
+    pub remaining_us: u64,
 }
 
 impl<D: Disk> Reader<D> {
@@ -28,7 +47,17 @@ impl<D: Disk> Reader<D> {
     /// # Errors
     /// [`ReadError::KeysLost`] and [`ReadError::Disk`]: the key may have been used, or not.
     pub fn find_key(&self, digest: KeyDigest) -> Result<Option<Entry>, ReadError> {
-        self.shared.keys().find(digest)
+        Ok(self.shared.keys().find(digest)?.map(|(entry, _)| entry))
+    }
+
+    /// As [`Reader::find_key`], with how long the key is remembered.
+    ///
+    /// # Errors
+    /// As [`Reader::find_key`].
+    pub fn look_up_key(&self, digest: KeyDigest) -> Result<Option<FoundKey>, ReadError> {
+        let found = self.shared.keys().find(digest)?;
+        let remaining = |expires_us: u64| expires_us.saturating_sub(self.shared.running_us());
+        Ok(found.map(|(entry, expires_us)| FoundKey { entry, remaining_us: remaining(expires_us) }))
     }
 
     /// Whether keys have used up their space on the disk: no more are to be taken until some are forgotten.

@@ -1,11 +1,14 @@
 //! Idempotency keys: every outcome, and what waits for what.
 
+mod shown;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use weir_protocol::batch::TableRow;
 use weir_protocol::message::{AckEntry, OriginalRecord, PublishExceptions, RecordFate};
 use weir_storage::dedup::{Entry, Fingerprint, KeyDigest, KeySeed, RECENT_KEY_BYTES, Recent, RecordPlace};
+use weir_storage::store::KeyFigures;
 
 use super::*;
 use crate::core::dedup::{Dedup, KeyAnswer, KeyProbe, OlderKeys};
@@ -35,6 +38,10 @@ impl OlderKeys for Shared {
 
     fn is_full(&self) -> bool {
         self.0.full.load(Ordering::Relaxed)
+    }
+
+    fn figures(&self) -> KeyFigures {
+        KeyFigures { keys: 7, disk_bytes: 400, disk_bytes_max: 1000, ..KeyFigures::default() }
     }
 }
 
