@@ -201,7 +201,7 @@ impl Node {
             }
             Event::Keys(answer) => self.keys_found(now, answer, actions),
             Event::KeyLookedUp(answer) => self.key_looked_up(answer, actions),
-            Event::Flushed(flushed) => self.flushed(&flushed),
+            Event::Flushed(flushed) => self.flushed(&flushed, actions),
             Event::StorageFull(full) => self.storage_full = full,
             Event::SnapshotEnded(made) => self.snapshot_ended(made, actions),
         }
@@ -381,7 +381,7 @@ impl Node {
         }
     }
 
-    fn flushed(&mut self, flushed: &Flushed) {
+    fn flushed(&mut self, flushed: &Flushed, actions: &mut Actions) {
         // Before anything is evicted: the batch of a key in memory is in memory too.
         self.dedup.flushed(flushed.keys);
         for flushed in &flushed.partitions {
@@ -390,6 +390,7 @@ impl Node {
                 self.hot.flushed(bytes);
             }
         }
+        self.keys_released(self.now, actions);
     }
 
     fn close(&mut self, lane: LaneId) {

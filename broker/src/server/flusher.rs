@@ -68,6 +68,8 @@ pub(crate) struct FlusherThread<D: Disk> {
     pub(crate) failures: Failures,
     /// Unflushed bytes at which a segment is written.
     pub(crate) flush_bytes: u64,
+    /// Unflushed idempotency keys at which they are flushed.
+    pub(crate) flush_keys: u64,
 }
 
 /// What the thread remembers between two turns.
@@ -155,7 +157,8 @@ impl<D: Disk> FlusherThread<D> {
         let pending = self.flusher.pending_bytes() + turn.unflushed_frames * BATCH_STATE_BYTES;
         let old = turn.unflushed_since.is_some_and(|since| now >= since + FLUSH_AFTER);
         let allowed = turn.not_before.is_none_or(|not_before| now >= not_before);
-        allowed && (turn.forced || old || pending >= self.flush_bytes)
+        let many = pending >= self.flush_bytes || self.flusher.pending_keys() >= self.flush_keys;
+        allowed && (turn.forced || old || many)
     }
 
     fn flush(&mut self, turn: &mut Turn) -> Result<(), Fatal> {

@@ -18,14 +18,14 @@ use weir_protocol::limits::{
     UNACKED_BATCHES_MAX,
 };
 use weir_protocol::message::ServerLimits;
-use weir_storage::dedup::Recent;
+use weir_storage::dedup::{RECENT_KEY_BYTES, Recent};
 use weir_storage::disk::os::OsDisk;
 use weir_storage::journal::JournalOptions;
 use weir_storage::limits::JOURNAL_FILES_LIMIT;
 use weir_storage::store::{OpenError, OpenOptions, Opened, SNAPSHOTS_DIRECTORY};
 
 use crate::core::Node;
-use crate::core::dedup::Dedup;
+use crate::core::dedup::{Dedup, flush_keys_of};
 use crate::core::ledger::Pool;
 use crate::core::quota::Quotas;
 use crate::core::session::Identity;
@@ -386,6 +386,7 @@ fn start_storage(
         metrics: Arc::clone(&metrics),
         failures: failures.clone(),
         flush_bytes: options.flush_bytes,
+        flush_keys: flush_keys_of(options.recent_key_bytes() / RECENT_KEY_BYTES),
     };
     threads.push(flusher.start()?);
     let journal = JournalThread {

@@ -93,6 +93,12 @@ impl<'a> RecordTable<'a> {
         !self.key_lengths.is_empty()
     }
 
+    /// Whether any record is to be delivered later, or not for ever.
+    pub fn has_delivery_times(&self) -> bool {
+        let has_columns = !self.deliver_at.is_empty() || !self.time_to_live.is_empty();
+        has_columns && self.rows().any(|row| row.deliver_at.is_some() || row.time_to_live_us.is_some())
+    }
+
     /// The fingerprint of a record; zero where there is none.
     pub fn fingerprint(&self, record: u32) -> [u8; 16] {
         self.fingerprints.as_chunks().0.get(record as usize).copied().unwrap_or_default()

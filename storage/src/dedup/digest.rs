@@ -50,7 +50,7 @@ impl KeySeed {
 
 impl KeyDigest {
     /// The first half as a number, by which digests are in the same order as by their bytes.
-    pub(super) const fn high(self) -> u64 {
+    pub(crate) const fn high(self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }

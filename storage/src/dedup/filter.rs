@@ -82,6 +82,35 @@ enum ShardKind {
 impl Filter {
     /// Whether a key may be in the generation. If not, it surely is not.
     pub(crate) fn may_contain(&self, digest: KeyDigest) -> bool {
+        match &self.cells {
+            Cells::Wide(cells) => self.holds(digest, cells, 0xffff),
+            Cells::Narrow(cells) => self.holds(digest, cells, 0xff),
+        }
+    }
+
+    /// Marks those of some keys that may be in the generation. One after the other, so that the memory is waited for together:
+    /// that makes up nearly all of the time.
+    pub(crate) fn mark(&self, digests: &[KeyDigest], marks: &mut [bool]) {
+        match &self.cells {
+            Cells::Wide(cells) => self.mark_in(digests, marks, cells, 0xffff),
+            Cells::Narrow(cells) => self.mark_in(digests, marks, cells, 0xff),
+        }
+    }
+
+    fn mark_in<C: Copy + Into<u64>>(
+        &self,
+        digests: &[KeyDigest],
+        marks: &mut [bool],
+        cells: &[C],
+        mask: u64,
+    ) {
+        for (digest, mark) in digests.iter().zip(marks) {
+            *mark |= self.holds(*digest, cells, mask);
+        }
+    }
+
+    #[inline]
+    fn holds<C: Copy + Into<u64>>(&self, digest: KeyDigest, cells: &[C], mask: u64) -> bool {
         let Some(shard) = self.shards.get(shard_of(digest, self.shards.len())) else {
             return true;
         };
@@ -91,18 +120,9 @@ impl Filter {
             ShardKind::Fuse => {}
         }
         let hash = mix(digest.low().wrapping_add(shard.seed));
-        let places = shard.places(hash);
-        let print = hash ^ hash >> 32;
-        match &self.cells {
-            Cells::Wide(cells) => {
-                let found = places.map(|place| cells.get(place).copied().unwrap_or_default());
-                found.iter().fold(0, |all, cell| all ^ u64::from(*cell)) == print & 0xffff
-            }
-            Cells::Narrow(cells) => {
-                let found = places.map(|place| cells.get(place).copied().unwrap_or_default());
-                found.iter().fold(0, |all, cell| all ^ u64::from(*cell)) == print & 0xff
-            }
-        }
+        let [first, second, third] = shard.places(hash);
+        let cell = |place: usize| cells.get(place).map_or(0, |cell| (*cell).into());
+        (cell(first) ^ cell(second) ^ cell(third) ^ hash ^ hash >> 32) & mask == 0
     }
 
     /// A filter from what stands in a file. `cells` are those of all shards.
@@ -145,6 +165,7 @@ impl Filter {
 }
 
 impl Shard {
+    #[inline]
     fn places(&self, hash: u64) -> [usize; 3] {
         let first = (u128::from(hash) * u128::from(self.segment_count_length)) >> 64;
         let first = u64::try_from(first).expect("below a number of 32 bits");
@@ -152,7 +173,8 @@ impl Shard {
         let mask = length.wrapping_sub(1);
         let second = (first + length) ^ (hash >> 18 & mask);
         let third = (first + 2 * length) ^ (hash & mask);
-        [first, second, third].map(|place| usize::try_from(self.first_cell + place).unwrap_or(usize::MAX))
+        let at = |place: u64| usize::try_from(self.first_cell.wrapping_add(place)).unwrap_or(usize::MAX);
+        [at(first), at(second), at(third)]
     }
 
     /// The bytes of its cells among those of all shards.
@@ -272,6 +294,7 @@ impl Filter {
     }
 }
 
+#[inline]
 fn shard_of(digest: KeyDigest, shard_count: usize) -> usize {
     let shard = (u128::from(digest.high()) * shard_count as u128) >> 64;
     usize::try_from(shard).expect("below the number of shards")
@@ -319,6 +342,9 @@ mod tests {
             let read = |width| Filter::from_bytes(shards.clone().into(), &bytes, width).unwrap();
             for filter in [&made, &made.narrowed(), &read(Width::Wide), &read(Width::Narrow)] {
                 assert!(own.iter().all(|digest| filter.may_contain(*digest)), "{count} keys");
+                let mut marks = vec![false; own.len()];
+                filter.mark(&own, &mut marks);
+                assert!(marks.iter().all(|mark| *mark), "{count} keys at once");
             }
         }
     }
@@ -327,7 +353,12 @@ mod tests {
     fn few_others_may_be_there_and_a_key_takes_little_memory() {
         let (wide, _) = filter(&digests(300_000, 1), 300_000);
         let others = digests(1_000_000, 2);
-        let taken = |filter: &Filter| others.iter().filter(|digest| filter.may_contain(**digest)).count();
+        let taken = |filter: &Filter| {
+            let mut marks = vec![false; others.len()];
+            filter.mark(&others, &mut marks);
+            assert!(others.iter().zip(&marks).all(|(digest, mark)| filter.may_contain(*digest) == *mark));
+            marks.iter().filter(|mark| **mark).count()
+        };
         let (found, narrow) = (taken(&wide), taken(&wide.narrowed()));
         assert!(found < 100, "{found} of a million");
         assert!((3_000..5_000).contains(&narrow), "{narrow} of a million");

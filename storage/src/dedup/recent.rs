@@ -65,6 +65,11 @@ impl Recent {
         self.keys_max - self.keys.len()
     }
 
+    /// How many keys can be held.
+    pub const fn capacity(&self) -> usize {
+        self.keys_max
+    }
+
     /// How many keys are held.
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -100,6 +105,13 @@ impl Recent {
         let [high, low] = key.offset.map(u64::from);
         let offset = Offset::new(high << 32 | low);
         Some(RecordPlace { partition: PartitionId::new(key.partition), offset })
+    }
+
+    /// Brings what [`Recent::get`] and [`Recent::push`] need for these keys closer. Memory that is far away is waited for once,
+    /// not key by key.
+    pub fn warm(&self, digests: &[KeyDigest]) {
+        let slots = digests.iter().map(|digest| self.at(self.home(digest.high())));
+        std::hint::black_box(slots.fold(0, |all, slot| all ^ slot));
     }
 
     /// Forgets all keys but those pushed after the first `count` since the table was made: these are found elsewhere.

@@ -35,6 +35,8 @@ pub struct Flusher<D: Disk> {
     /// Frames that are not applied to the state yet, in the order of the journal, and their end.
     accepted: Vec<Frame>,
     accepted_bytes: u64,
+    /// Records of batches with keys that were accepted since the last flush.
+    pending_keys: u64,
     accepted_end: JournalPosition,
     stage: Stage,
     merge: Option<Merge<D>>,
@@ -128,6 +130,7 @@ impl<D: Disk> Flusher<D> {
             state,
             accepted: Vec::new(),
             accepted_bytes: 0,
+            pending_keys: 0,
             accepted_end,
             stage: Stage::new(accepted_end, seed),
             merge: None,
@@ -147,12 +150,18 @@ impl<D: Disk> Flusher<D> {
         assert!(end >= self.accepted_end, "the journal goes forward");
         self.accepted_end = end;
         self.accepted_bytes += frames.iter().map(|frame| frame.length() as u64).sum::<u64>();
+        self.pending_keys += frames.iter().map(keys::keys_of).sum::<u64>();
         self.accepted.extend(frames);
     }
 
     /// Bytes of frames that are held here and not in segments.
     pub const fn pending_bytes(&self) -> u64 {
         self.accepted_bytes + self.stage.bytes()
+    }
+
+    /// Idempotency keys that are held here and not in generations, at most.
+    pub const fn pending_keys(&self) -> u64 {
+        self.pending_keys
     }
 
     /// Writes all accepted batches to segments, and a checkpoint.
@@ -172,6 +181,7 @@ impl<D: Disk> Flusher<D> {
         if !self.stage.is_empty() || self.checkpointer.release() < self.stage.applied {
             self.checkpoint(Kind::Running)?;
         }
+        self.pending_keys = 0;
         let (release, keys) = (self.checkpointer.release(), self.stage.keys.count);
         Ok(Flushed { release, ends, log_starts: self.take_moved(), bytes, keys })
     }

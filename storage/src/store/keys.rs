@@ -174,6 +174,16 @@ impl<F: File> Keys<F> {
         self.generations.iter().any(|held| held.may_contain(digest))
     }
 
+    /// Marks those of some keys that may be known. Those without a mark surely are not.
+    pub(super) fn mark(&self, digests: &[KeyDigest], marks: &mut [bool]) {
+        for held in &self.generations {
+            match &held.filter {
+                Some(filter) => filter.mark(digests, marks),
+                None => marks.fill(true),
+            }
+        }
+    }
+
     /// What is known of a key, and the running time until which it is; the latest, if it was used again after it was
     /// forgotten.
     pub(super) fn find(&self, digest: KeyDigest) -> Result<Option<(Entry, u64)>, ReadError> {

@@ -14,6 +14,10 @@ impl OlderKeys for FlushedKeys {
         self.0.may_hold_key(digest)
     }
 
+    fn mark(&self, digests: &[KeyDigest], marks: &mut [bool]) {
+        self.0.mark_keys(digests, marks);
+    }
+
     fn is_full(&self) -> bool {
         self.0.is_full_of_keys()
     }

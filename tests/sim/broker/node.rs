@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use harness::Random;
-use weir_broker::core::dedup::Dedup;
+use weir_broker::core::dedup::{Dedup, flush_keys_of};
 use weir_broker::core::event::Request;
 use weir_broker::core::node::NodeFigures;
 use weir_broker::core::session::{Heard, Identity, Session, SessionActions};
@@ -67,6 +67,7 @@ impl Process {
         let bytes = |key| opened.reader.partition_bytes(key);
         let recent = Recent::new(sizes.recent_keys * RECENT_KEY_BYTES);
         let dedup = Dedup::new(opened.key_seed, recent, Box::new(FlushedKeys(opened.reader.clone())));
+        let flush_at = (sizes.flush_bytes, flush_keys_of(sizes.recent_keys));
         let seed = (opened.incarnation, random.next());
         let node = Node::recovered(sizes.node, &opened.state, bytes, dedup, seed);
         let identity = Identity {
@@ -82,7 +83,7 @@ impl Process {
             pool: BufferPool::new(1 << 20),
             identity,
             random,
-            storage: Storage::new(opened.journal, opened.flusher, opened.reader, sizes.flush_bytes),
+            storage: Storage::new(opened.journal, opened.flusher, opened.reader, flush_at),
             slowness: 1,
             turns: [None; 4],
             next_turn: 0,

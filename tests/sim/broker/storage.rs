@@ -73,6 +73,7 @@ pub(crate) struct Storage {
     pub(crate) flusher: Flusher<SimDisk>,
     durable: Vec<(Vec<Frame>, JournalPosition)>,
     flush_bytes: u64,
+    flush_keys: u64,
     unflushed_since: Option<u64>,
     unflushed_frames: u64,
     forced: bool,
@@ -94,7 +95,7 @@ impl Storage {
         journal: Journal<SimDisk>,
         flusher: Flusher<SimDisk>,
         reader: Reader<SimDisk>,
-        flush_bytes: u64,
+        (flush_bytes, flush_keys): (u64, u64),
     ) -> Self {
         Self {
             journal,
@@ -108,6 +109,7 @@ impl Storage {
             flusher,
             durable: Vec::new(),
             flush_bytes,
+            flush_keys,
             unflushed_since: None,
             unflushed_frames: 0,
             forced: false,
@@ -191,7 +193,8 @@ impl Storage {
         let old = self.unflushed_since.is_some_and(|since| now >= since + FLUSH_AFTER);
         let allowed = self.not_before.is_none_or(|not_before| now >= not_before);
         let pending = self.flusher.pending_bytes() + self.unflushed_frames * BATCH_STATE_BYTES;
-        allowed && (self.forced || old || pending >= self.flush_bytes)
+        let many = pending >= self.flush_bytes || self.flusher.pending_keys() >= self.flush_keys;
+        allowed && (self.forced || old || many)
     }
 
     /// When the flusher wants its next step.

@@ -31,6 +31,8 @@ pub enum Decision {
     Skip(Vec<RecordException>),
     /// Look for these keys first.
     Probe(Vec<KeyDigest>),
+    /// Let it wait until there is room for its keys.
+    Wait,
 }
 
 /// A record that has a key, and its payload.
@@ -53,12 +55,17 @@ impl Dedup {
     ) -> Decision {
         let topic = placing.partition.topic;
         self.digest_all(topic, batch);
+        if self.is_short(self.digests.len()) {
+            return Decision::Wait;
+        }
+        self.recent.warm(&self.digests);
         if found.is_none() {
             let unsure = self.unsure();
             if !unsure.is_empty() {
                 return Decision::Probe(unsure);
             }
         }
+        let is_full = self.older.is_full();
         let record_count = batch.header().record_count;
         let digests = std::mem::take(&mut self.digests);
         let mut counts = KeyCounts::default();
@@ -68,6 +75,8 @@ impl Dedup {
             let Some(digest) = row.idempotency_key.and_then(|_| next.next()) else { continue };
             let own = Own { batch, placing, voids: &Voids::NONE };
             let fate = self.fate(&row, *digest, own, (found, partitions));
+            let has_room = self.recent.room() > 0 && !is_full;
+            let fate = fate.or_else(|| (!has_room).then_some(RecordFate::Full));
             count(&mut counts, fate.as_ref());
             match fate {
                 Some(fate) => exceptions.push(RecordException { record, fate }),
@@ -124,15 +133,19 @@ impl Dedup {
     }
 
     /// The keys of which it takes a look at the disk to know whether they are taken.
-    fn unsure(&self) -> Vec<KeyDigest> {
-        self.digests.iter().copied().filter(|digest| self.is_unsure(*digest)).collect()
+    fn unsure(&mut self) -> Vec<KeyDigest> {
+        self.marks.clear();
+        self.marks.resize(self.digests.len(), false);
+        self.older.mark(&self.digests, &mut self.marks);
+        let marked = self.digests.iter().zip(&self.marks).filter(|(_, mark)| **mark);
+        marked.map(|(digest, _)| *digest).filter(|digest| self.recent.get(*digest).is_none()).collect()
     }
 
     fn is_unsure(&self, digest: KeyDigest) -> bool {
         self.older.may_hold(digest) && self.recent.get(digest).is_none()
     }
 
-    /// Why a record does not count; nothing if it is new.
+    /// Why a record does not count, unless there is no room; nothing if it is new.
     fn fate(
         &self,
         row: &TableRow<'_>,
@@ -147,10 +160,7 @@ impl Dedup {
         if let Some(holder) = self.holder(digest, own, known) {
             return Some(holder.fate(row));
         }
-        if refusal.is_some() {
-            return refusal;
-        }
-        (self.recent.room() == 0 || self.older.is_full()).then_some(RecordFate::Full)
+        refusal
     }
 
     /// The record that has a key: in this batch, in one that is in memory, or among those a probe has found.

@@ -5,7 +5,8 @@
 //! appended leaves a key behind.
 //!
 //! Keys of batches in memory are in [`Recent`]; those of flushed ones are asked for with a [`KeyProbe`], and only if a filter
-//! cannot exclude them. Until the answer is there, the batch and all later ones of its partition wait.
+//! cannot exclude them. Until the answer is there, the batch and all later ones of its partition wait; so they do while there is
+//! no room for more keys in memory, which a flush makes.
 
 mod clock;
 mod counts;
@@ -13,7 +14,7 @@ mod decide;
 mod uuid;
 mod waiting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 
 use weir_protocol::batch::ProducerBatch;
@@ -33,6 +34,13 @@ pub use waiting::{Incoming, Waiting};
 pub trait OlderKeys: Debug + Send {
     /// Whether there may be such a key. `false` is certain.
     fn may_hold(&self, digest: KeyDigest) -> bool;
+
+    /// Marks those of some keys that there may be.
+    fn mark(&self, digests: &[KeyDigest], marks: &mut [bool]) {
+        for (digest, mark) in digests.iter().zip(marks) {
+            *mark |= self.may_hold(*digest);
+        }
+    }
 
     /// Whether no more keys can be kept.
     fn is_full(&self) -> bool;
@@ -99,6 +107,12 @@ pub enum KeyKnown {
     Unsure(KeyDigest),
 }
 
+/// Of so many keys that fit memory, this many are flushed at the latest. A batch with no more keys than that finds room for sure
+/// if it waits.
+pub const fn flush_keys_of(keys_max: u64) -> u64 {
+    keys_max / 2
+}
+
 /// What a probe has found, by key.
 pub type Found = BTreeMap<KeyDigest, Entry>;
 
@@ -117,6 +131,10 @@ pub struct Dedup {
     counted_by_topic: BTreeMap<TopicId, KeyCounts>,
     /// The keys of the batch that is decided, kept for its memory.
     digests: Vec<KeyDigest>,
+    /// Which of them may be older ones.
+    marks: Vec<bool>,
+    /// The partitions that wait for room in memory, not for older keys.
+    short: BTreeSet<PartitionKey>,
 }
 
 impl Dedup {
@@ -132,6 +150,8 @@ impl Dedup {
             counted: KeyCounts::default(),
             counted_by_topic: BTreeMap::new(),
             digests: Vec::new(),
+            marks: Vec::new(),
+            short: BTreeSet::new(),
         }
     }
 
@@ -159,6 +179,23 @@ impl Dedup {
     /// A batch waits for older keys.
     pub fn wait(&mut self, incoming: Incoming) {
         self.waiting.begin(incoming, self.released);
+    }
+
+    /// A batch waits for room for its keys.
+    pub fn wait_for_room(&mut self, incoming: Incoming) {
+        self.short.insert(incoming.publish.batch.header().partition);
+        self.waiting.begin(incoming, self.released);
+    }
+
+    /// The partitions that have waited for room.
+    pub fn take_short(&mut self) -> BTreeSet<PartitionKey> {
+        std::mem::take(&mut self.short)
+    }
+
+    /// Whether a batch with so many keys should wait: there is no room for them, but soon will be.
+    fn is_short(&self, keys: usize) -> bool {
+        let flushed_at = usize::try_from(flush_keys_of(self.recent.capacity() as u64)).unwrap_or(0);
+        self.recent.room() < keys && keys <= flushed_at
     }
 
     /// Takes the batches of a partition out whose keys have been looked for, and says whether what was found still holds: not

@@ -1,5 +1,7 @@
 //! Batches on their way through a node: offered to their partition, journaled, and answered in order.
 
+use std::collections::VecDeque;
+
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{ProducerBatch, ProducerHeader, Voids};
 use weir_protocol::message::{AckEntry, Publish, PublishOpen, PublishRejected, RecordException};
@@ -50,16 +52,39 @@ impl Node {
         }
     }
 
-    /// The keys that a batch waited for are known: it goes on, and with it those behind it, up to the next that has to wait.
+    /// The keys that a batch waited for are known: it goes on, and with it those behind it.
     pub(super) fn keys_found(&mut self, now: Now, answer: KeyAnswer, actions: &mut Actions) {
-        let Some((mut batches, is_current)) = self.dedup.take_waiting(answer.partition) else { return };
-        let Some(first) = batches.pop_front() else { return };
+        let Some((batches, is_current)) = self.dedup.take_waiting(answer.partition) else { return };
         match answer.found {
-            None => self.refuse(&first, keys_unreadable(), actions),
+            None => self.go_on(now, batches, Err(keys_unreadable()), actions),
             Some(found) => {
-                let found = found.into_iter().map(|entry| (entry.digest, entry)).collect();
-                self.offer(now, first, is_current.then_some(&found), actions);
+                let found: Found = found.into_iter().map(|entry| (entry.digest, entry)).collect();
+                self.go_on(now, batches, Ok(is_current.then_some(&found)), actions);
             }
+        }
+    }
+
+    /// Keys have left memory: there is room for those that waited for it.
+    pub(super) fn keys_released(&mut self, now: Now, actions: &mut Actions) {
+        for partition in self.dedup.take_short() {
+            if let Some((batches, _)) = self.dedup.take_waiting(partition) {
+                self.go_on(now, batches, Ok(None), actions);
+            }
+        }
+    }
+
+    /// The first of these batches goes on, or is refused, and with it those behind it, up to the next that has to wait.
+    fn go_on(
+        &mut self,
+        now: Now,
+        mut batches: VecDeque<Incoming>,
+        found: Result<Option<&Found>, Refusal>,
+        actions: &mut Actions,
+    ) {
+        let Some(first) = batches.pop_front() else { return };
+        match found {
+            Err(refusal) => self.refuse(&first, refusal, actions),
+            Ok(found) => self.offer(now, first, found, actions),
         }
         for incoming in batches {
             if let Some(incoming) = self.dedup.waiting().follow(incoming) {
@@ -103,6 +128,7 @@ impl Node {
                     }
                     Decision::Skip(exceptions) => self.skip(&incoming, exceptions, actions),
                     Decision::Probe(digests) => self.probe(incoming, digests, actions),
+                    Decision::Wait => self.dedup.wait_for_room(incoming),
                 }
             }
             Offered::Duplicate(result) if result.voids.is_empty() => {
@@ -115,6 +141,7 @@ impl Node {
                         self.repeat(&incoming, &result, exceptions, actions);
                     }
                     Decision::Probe(digests) => self.probe(incoming, digests, actions),
+                    Decision::Wait => self.dedup.wait_for_room(incoming),
                 }
             }
         }
@@ -215,7 +242,7 @@ impl Node {
             let detail = format!("{} bytes; topic '{name}' takes at most {max}", batch.length());
             return Err((ErrorCode::BatchTooLarge, detail));
         }
-        if batch.table().rows().any(|row| row.deliver_at.is_some() || row.time_to_live_us.is_some()) {
+        if batch.table().has_delivery_times() {
             let detail = "delayed delivery and time to live are not supported".to_owned();
             return Err((ErrorCode::Unsupported, detail));
         }

@@ -11,6 +11,7 @@ use super::{FlushError, Flusher, Maintained};
 use crate::dedup::generation::{GenerationFacts, GenerationWriter, horizon_class};
 use crate::dedup::{ENTRY_BYTES, Entry, KeySeed, entries};
 use crate::disk::{Disk, DiskError};
+use crate::frame::Frame;
 use crate::state::NodeState;
 use crate::store::checkpointer::{ATTEMPTS_MAX, Change, Checkpointer};
 use crate::store::keys::{KeyMerge, KeyMergeError, plan};
@@ -57,12 +58,9 @@ impl StagedKeys {
         checkpointer: &mut Checkpointer<D>,
         running_us: u64,
     ) -> Result<(), DiskError> {
-        while let Some(mut class) = self.unwritten.first_entry() {
+        while let Some(class) = self.unwritten.first_entry() {
             let number = *class.key();
-            let (horizon_us, entries) = class.get_mut();
-            // Of one key that was used twice, which takes more than a horizon, the later record counts.
-            entries.sort_unstable_by_key(|entry| (entry.digest, std::cmp::Reverse(entry.age())));
-            entries.dedup_by_key(|entry| entry.digest);
+            let (horizon_us, entries) = class.get();
             let expires_us = running_us.saturating_add(*horizon_us);
             let written = write_generation(checkpointer, entries, (number, expires_us))?;
             self.written.push(written);
@@ -78,13 +76,14 @@ fn write_generation<D: Disk>(
     entries: &[Entry],
     (class, expires_us): (u32, u64),
 ) -> Result<(SegmentId, GenerationFacts), DiskError> {
+    let order = order_of(entries);
     let mut attempt = 1;
     loop {
         let identity = checkpointer.begin_segment();
         let directory = &checkpointer.paths.segments;
         let written = GenerationWriter::create(&checkpointer.disk, directory, identity, entries.len() as u64)
             .and_then(|mut writer| {
-                entries.iter().try_for_each(|entry| writer.push(entry))?;
+                in_order(entries, &order, |entry| writer.push(entry))?;
                 writer.finish(class, expires_us)
             });
         match written {
@@ -98,6 +97,42 @@ fn write_generation<D: Disk>(
             }
         }
     }
+}
+
+/// Where the keys of a flush stand in the order of the first half of their digests, which hardly any two share. Sorting these
+/// pairs takes a fraction of what it takes to sort the keys themselves.
+fn order_of(entries: &[Entry]) -> Vec<(u64, u32)> {
+    let mut order: Vec<_> = (0u32..).zip(entries).map(|(at, entry)| (entry.digest.high(), at)).collect();
+    order.sort_unstable();
+    order
+}
+
+/// Takes the keys in order of their digests, each once: of one that was used twice, which takes more than a horizon, the later
+/// record counts.
+fn in_order(
+    entries: &[Entry],
+    order: &[(u64, u32)],
+    mut take: impl FnMut(&Entry) -> Result<(), DiskError>,
+) -> Result<(), DiskError> {
+    for alike in order.chunk_by(|(one, _), (other, _)| one == other) {
+        let mut alike_entries = alike.iter().filter_map(|(_, at)| entries.get(*at as usize));
+        if alike.len() == 1 {
+            alike_entries.try_for_each(&mut take)?;
+            continue;
+        }
+        let mut alike: Vec<&Entry> = alike_entries.collect();
+        alike.sort_unstable_by_key(|entry| (entry.digest, std::cmp::Reverse(entry.age())));
+        alike.dedup_by_key(|entry| entry.digest);
+        alike.into_iter().try_for_each(&mut take)?;
+    }
+    Ok(())
+}
+
+/// Idempotency keys in a frame, at most.
+pub(super) fn keys_of(frame: &Frame) -> u64 {
+    let Frame::Append { batch, .. } = frame else { return 0 };
+    let has_keys = batch.producer.table().has_idempotency_keys();
+    if has_keys { batch.producer.header().record_count.into() } else { 0 }
 }
 
 impl<D: Disk> Flusher<D> {

@@ -42,6 +42,15 @@ impl<D: Disk> Reader<D> {
         self.shared.may_hold_key(digest)
     }
 
+    /// As [`Reader::may_hold_key`] for many keys, which takes a fraction of the time: marks those that there may be.
+    ///
+    /// # Panics
+    /// If there are not as many marks as keys.
+    pub fn mark_keys(&self, digests: &[KeyDigest], marks: &mut [bool]) {
+        assert!(digests.len() == marks.len(), "each key has its mark");
+        self.shared.keys().mark(digests, marks);
+    }
+
     /// What is known of a key among those of flushed batches. Exact; reads the disk if a filter cannot exclude the key.
     ///
     /// # Errors

@@ -279,27 +279,38 @@ fn keyed_records_that_cannot_be_remembered_are_refused_and_others_flow_on() {
     let keys: Vec<String> = (0..KEYS_MAX).map(|number| number.to_string()).collect();
     let records: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
     script.send(1, 0, &records);
-    script.send(1, 1, &[("one more", "v"), ("", "unkeyed"), ("0", "v")]);
+    // Few keys wait for the next flush, and those behind them.
+    script.send(1, 1, &[("one more", "v"), ("", "unkeyed"), ("19", "v")]);
+    script.send(2, 0, &[("", "unkeyed")]);
     script.sync();
-    let exceptions = vec![(0, RecordFate::Full), (2, RecordFate::Duplicate(script.original(0)))];
-    assert_eq!(script.answers()[1], (KEYS_MAX, false, exceptions));
-
-    let end = KEYS_MAX + 3;
-    let partition = FlushedPartition {
-        key: script.key(0),
-        flushed_end: Offset::new(end),
-        log_start: Offset::ZERO,
-        bytes: 1,
+    assert_eq!(script.answers().len(), 1);
+    let flush = |script: &mut Script, end, keys| {
+        let (key, flushed_end) = (script.key(0), Offset::new(end));
+        let flushed = FlushedPartition { key, flushed_end, log_start: Offset::ZERO, bytes: 1 };
+        script.event(Event::Flushed(Flushed { partitions: vec![flushed], keys }));
+        script.sync();
     };
-    script.event(Event::Flushed(Flushed { partitions: vec![partition], keys: KEYS_MAX }));
-    script.send(1, 2, &[("one more", "v")]);
+    flush(&mut script, 10, 10);
+    let duplicate = vec![(2, RecordFate::Duplicate(script.original(19)))];
+    assert_eq!(script.answers(), [(KEYS_MAX, false, duplicate), (KEYS_MAX + 3, false, vec![])]);
+
+    // Of more than a flush makes room for in any case, as many are taken as there is room for.
+    let more: Vec<String> = (100..111).map(|number| number.to_string()).collect();
+    let records: Vec<(&str, &str)> = more.iter().map(|key| (key.as_str(), "v")).collect();
+    script.send(1, 2, &records);
+    script.sync();
+    let full = vec![(9, RecordFate::Full), (10, RecordFate::Full)];
+    assert_eq!(script.answers(), [(KEYS_MAX + 4, false, full)]);
+
+    let end = KEYS_MAX + 15;
+    flush(&mut script, end, KEYS_MAX + 10);
     script.filter.full.store(true, Ordering::Relaxed);
     script.send(1, 3, &[("another", "v"), ("", "unkeyed")]);
     script.sync();
-    assert_eq!(script.answers(), [(end, false, vec![]), (end + 1, false, vec![(0, RecordFate::Full)])]);
+    assert_eq!(script.answers(), [(end, false, vec![(0, RecordFate::Full)])]);
     // Also when the same batch comes again: nothing else is known of that key.
     script.send(1, 3, &[("another", "v"), ("", "unkeyed")]);
-    assert_eq!(script.answers(), [(end + 1, true, vec![(0, RecordFate::Full)])]);
+    assert_eq!(script.answers(), [(end, true, vec![(0, RecordFate::Full)])]);
 }
 
 #[test]
