@@ -138,7 +138,8 @@ impl Consumer {
     /// An offset that the partition does not hold is an error of the next [`Consumer::recv`].
     ///
     /// # Errors
-    /// `WEIR-1027` if the partition is not among those that are read, or a checkpoint is of another topic.
+    /// `WEIR-1027` if the partition is not among those that are read, a checkpoint is of another topic, or the consumer is a
+    /// member of a group: [`Admin::reset_group`](crate::Admin::reset_group) moves that.
     ///
     /// # Cancel safety
     /// It does not wait, so it cannot be cancelled half-way.
@@ -195,6 +196,9 @@ impl Consumer {
 
 impl Reading {
     fn seek(&mut self, start: &Start) -> Result<(), Error> {
+        if self.group.is_some() {
+            return Err(Error::invalid("a member of a group reads where the group stands"));
+        }
         let partitions: Vec<PartitionId> = {
             let state = lock(&self.shared.state);
             state.machine.partitions().collect()

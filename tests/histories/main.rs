@@ -9,7 +9,7 @@ use harness::check::INVARIANTS;
 use tempfile::TempDir;
 
 /// Histories, the invariant that the bad one breaks, and the lines of it that show that.
-const TWINS: [(&str, &str, &[usize]); 21] = [
+const TWINS: [(&str, &str, &[usize]); 27] = [
     ("lost-write", "no acknowledged write is lost", &[3, 4, 7]),
     ("lost-cache", "no acknowledged write is lost", &[2, 3, 4]),
     ("two-values", "an offset holds one value", &[1, 2, 3, 4, 5]),
@@ -28,6 +28,12 @@ const TWINS: [(&str, &str, &[usize]); 21] = [
     ("key-twice", "a key has one record", &[1, 2, 3, 4, 5, 6, 7]),
     ("key-answer", "an answer about a key is true", &[4, 5, 6, 7, 8]),
     ("key-moved", "a record with a key has one place", &[1, 2, 3, 4, 5]),
+    ("two-owners", "a partition of a group has one owner at a time", &[5, 6, 7]),
+    ("settled-again", "what a group has settled is not delivered to it again", &[5, 6, 7]),
+    ("position-fell", "the position of a group never goes back", &[6, 8, 9]),
+    ("settled-lost", "the position of a group never goes back", &[6, 7, 8]),
+    ("left-out", "a group gets every record", &[7, 8]),
+    ("group-behind", "a group gets every record", &[8]),
     ("no-outcome", "everything comes to its end", &[3]),
     ("reader-behind", "everything comes to its end", &[5, 6, 7]),
     ("not-given-back", "everything comes to its end", &[1]),

@@ -61,10 +61,20 @@ pub(crate) enum Situation {
     KeyExpired,
     /// A key was looked for among those that were flushed.
     KeyProbe,
+    /// A member was asked for a partition.
+    Revoked,
+    /// A lease ran out or was lost.
+    LeaseLost,
+    /// An acknowledgement was refused because its lease had ended.
+    AckFenced,
+    /// There was no memory for what was settled ahead.
+    AckThrottled,
+    /// A member left in order.
+    Left,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 33] = [
         Self::Quarantine,
         Self::CleanStart,
         Self::CrashInCall,
@@ -93,6 +103,11 @@ impl Situation {
         Self::KeyConflict,
         Self::KeyExpired,
         Self::KeyProbe,
+        Self::Revoked,
+        Self::LeaseLost,
+        Self::AckFenced,
+        Self::AckThrottled,
+        Self::Left,
     ];
 }
 

@@ -65,6 +65,11 @@ fn keys() {
     run::run(&ALL[7]);
 }
 
+#[test]
+fn groups() {
+    run::run(&ALL[8]);
+}
+
 /// Worlds until one fails, or somebody ends the process: `cargo test … --test sim -- --ignored --nocapture without_end`.
 #[test]
 #[ignore = "it never ends by itself"]

@@ -15,7 +15,7 @@ use weir_storage::journal::JournalOptions;
 use weir_storage::store::{KeyOptions, OpenOptions, SegmentOptions};
 
 use crate::broker::Sizes;
-use crate::client::{PublishPlan, ReadPlan, Work};
+use crate::client::{MemberPlan, PublishPlan, ReadPlan, Work};
 use crate::scheduler::{MS, SECOND};
 
 /// A workload: its name, and what it draws for a seed.
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 }
 
 /// All workloads.
-pub(crate) const ALL: [Workload; 8] = [
+pub(crate) const ALL: [Workload; 9] = [
     Workload { name: "steady", draw: steady },
     Workload { name: "written", draw: written },
     Workload { name: "backlog", draw: backlog },
@@ -45,6 +45,7 @@ pub(crate) const ALL: [Workload; 8] = [
     Workload { name: "impatient", draw: impatient },
     Workload { name: "wide", draw: wide },
     Workload { name: "keys", draw: keys },
+    Workload { name: "groups", draw: groups },
 ];
 
 /// Settings of a topic.
@@ -217,4 +218,25 @@ fn keys(random: &mut Random) -> Plan {
     // Longer than any world lasts: what was stored once is never stored again.
     let topic = TopicSettings { dedup_horizon_us: Some(86_400_000_000), ..topic(3) };
     Plan { sizes: sizes(random), topic, record_bytes: RECORD_BYTES, clients }
+}
+
+/// Members of a group that come and go, pause, die and acknowledge in any order.
+fn groups(random: &mut Random) -> Plan {
+    let publish = Work::Publish(PublishPlan { pause: 500 * MS, ..PUBLISH });
+    let member = Work::Join(MemberPlan {
+        read: ReadPlan { pause: 50 * MS, ..READ },
+        lease_ms: u32::try_from(random.between(300, 10_000)).unwrap_or(1000),
+        grace_ms: if random.percent(30) { 5_000 } else { 0 },
+        work: random.between(10 * MS, 3 * SECOND),
+        leaves: random.below(3),
+    });
+    let mut clients = vec![publish.clone(), publish, Work::Read(READ)];
+    let (members, partitions) = (random.between(1, 4), random.between(1, 6));
+    clients.resize(clients.len() + usize::try_from(members).unwrap_or(1), member);
+    let mut sizes = sizes(random);
+    // Sometimes there is a place for everybody, and almost nothing for what is settled ahead.
+    let ahead = if random.percent(50) { 32 } else { 1 << 20 };
+    sizes.node.memory.groups = 1024 + 256 * partitions + 512 * members + ahead;
+    let partitions = u32::try_from(partitions).unwrap_or(1);
+    Plan { sizes, topic: topic(partitions), record_bytes: RECORD_BYTES, clients }
 }

@@ -196,6 +196,7 @@ impl Node {
             Event::Durable(through) => self.durable(through, actions),
             Event::ColdAnswer(answer) => {
                 if !self.trim_located(&answer, actions) {
+                    self.note_reached(answer.read.lane, answer.read.key.partition);
                     self.subscriptions.answer(&answer, &self.partitions, actions);
                 }
             }

@@ -260,6 +260,9 @@ impl Reading {
         let partition = self.frame.as_ref().map(|open| open.frame.partition);
         if let Some(partition) = partition {
             self.shared.with(|state| state.machine.failed(partition));
+            if let Some(group) = &self.group {
+                group.with(|member| member.failed(partition));
+            }
         }
         self.close_frame();
         let partition = partition.map_or(0, PartitionId::get);
@@ -269,6 +272,10 @@ impl Reading {
 
     fn ended(&self, ended: Ended) -> Error {
         let Ended { partition, asked, code, log_start, high_watermark, detail } = ended;
+        if let Some(group) = &self.group {
+            // Whoever has the lease goes on trying: nobody else can.
+            group.with(|member| member.failed(partition));
+        }
         let topic = &self.shared.topic;
         let text = match (code, asked) {
             (ErrorCode::OffsetOutOfRange, Some(asked)) => format!(

@@ -101,7 +101,8 @@ impl<'a> Facts<'a> {
                     facts.outcomes.entry(value).or_insert(Outcome::InDoubt);
                 }
                 Event::Delivered { value: Some(VOID), .. } => {}
-                &Event::Delivered { partition, offset, value, .. } => {
+                &Event::Delivered { partition, offset, value, .. }
+                | &Event::Handed { partition, offset, value, .. } => {
                     facts.delivered.push(Sighting { partition, offset, value });
                 }
                 Event::Final { partition, start, values } => {
@@ -113,6 +114,10 @@ impl<'a> Facts<'a> {
                 | Event::Start { .. }
                 | Event::Missing { .. }
                 | Event::Stop { .. }
+                | Event::Grouped { .. }
+                | Event::Acked { .. }
+                | Event::Committed { .. }
+                | Event::Position { .. }
                 | Event::Limit { .. }
                 | Event::Spent { .. }
                 | Event::CacheLost

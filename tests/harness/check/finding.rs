@@ -25,6 +25,31 @@ pub enum Subject {
         /// The offset.
         offset: u64,
     },
+    /// What happened to a partition of a group under a lease.
+    Lease {
+        /// The group.
+        group: u32,
+        /// The partition.
+        partition: u32,
+        /// The lease.
+        lease: u64,
+    },
+    /// An offset of a partition that a group got and settled.
+    Settling {
+        /// The group.
+        group: u32,
+        /// The partition.
+        partition: u32,
+        /// The offset.
+        offset: u64,
+    },
+    /// Where a group stands in a partition.
+    Position {
+        /// The group.
+        group: u32,
+        /// The partition.
+        partition: u32,
+    },
     /// The credit of a lane.
     Lane(u64),
     /// What was not given back.
@@ -81,10 +106,37 @@ impl Subject {
                 }
                 _ => false,
             },
+            Self::Lease { .. } | Self::Settling { .. } | Self::Position { .. } => self.is_of_group(event),
             Self::Lane(lane) => {
                 matches!(event, Event::Limit { lane: of, .. } | Event::Spent { lane: of, .. } if *of == lane)
             }
             Self::Held => matches!(event, Event::Held { .. }),
+        }
+    }
+
+    fn is_of_group(self, event: &Event) -> bool {
+        match (self, event) {
+            (
+                Self::Lease { group, partition, lease },
+                Event::Handed { group: of, partition: at, lease: under, .. },
+            ) => (*of, *at, *under) == (group, partition, lease),
+            (
+                Self::Settling { group, partition, offset },
+                Event::Handed { group: of, partition: at, offset: found, .. },
+            ) => (*of, *at, *found) == (group, partition, offset),
+            (
+                Self::Settling { group, partition, offset },
+                Event::Acked { group: of, partition: at, from, to, .. },
+            ) => (*of, *at) == (group, partition) && (*from..*to).contains(&offset),
+            (
+                Self::Settling { group, partition, .. } | Self::Position { group, partition },
+                Event::Position { group: of, partition: at, .. },
+            )
+            | (Self::Position { group, partition }, Event::Committed { group: of, partition: at, .. }) => {
+                (*of, *at) == (group, partition)
+            }
+            (Self::Settling { partition, .. }, Event::Final { partition: at, .. }) => *at == partition,
+            _ => false,
         }
     }
 }

@@ -42,6 +42,16 @@ pub enum Event {
     Missing { reader: u32, partition: u32, from: u64, to: u64 },
     /// A reader ends.
     Stop { reader: u32 },
+    /// A group begins at an offset.
+    Grouped { group: u32, partition: u32, offset: u64 },
+    /// A member of a group got a record under a lease.
+    Handed { group: u32, partition: u32, member: u32, lease: u64, offset: u64, value: Option<u64> },
+    /// A member of a group was told that these offsets, which it had settled under a lease, are durably so.
+    Acked { group: u32, partition: u32, member: u32, lease: u64, from: u64, to: u64 },
+    /// A member of a group was told, under a lease, where the group durably stands.
+    Committed { group: u32, partition: u32, lease: u64, offset: u64 },
+    /// At the end: where a group stands, and which offsets above it has settled.
+    Position { group: u32, partition: u32, floor: u64, settled: Vec<u64> },
     /// Whoever may send on a lane was told how many bytes in all.
     Limit { lane: u64, bytes: u64 },
     /// Bytes were sent on a lane.
@@ -67,10 +77,14 @@ impl Event {
             | Self::Keyed { value, .. }
             | Self::KeyStored { value, .. }
             | Self::KeyConflict { value, .. } => Some(*value),
-            Self::Delivered { value, .. } => *value,
+            Self::Delivered { value, .. } | Self::Handed { value, .. } => *value,
             Self::Start { .. }
             | Self::Missing { .. }
             | Self::Stop { .. }
+            | Self::Grouped { .. }
+            | Self::Acked { .. }
+            | Self::Committed { .. }
+            | Self::Position { .. }
             | Self::Limit { .. }
             | Self::Spent { .. }
             | Self::CacheLost

@@ -5,8 +5,7 @@
 //! failed is never taken for failed: a record is stored, refused for certain, or in doubt.
 //!
 //! Each file holds one invariant; what it needs to see is an event of `history.rs`, gathered in `facts.rs` if several checks
-//! need it. So a check of groups (two owners, a stale or falling commit that is accepted, a delivery after a durable ack)
-//! or of deduplication (a conflict that is missed) is a file, a line in [`INVARIANTS`], and its events.
+//! need it. So a new check is a file, a line in [`INVARIANTS`], and its events.
 
 mod credit;
 mod duplicate_answer;
@@ -15,6 +14,7 @@ mod facts;
 mod failed_visible;
 mod finding;
 mod gap;
+mod groups;
 mod history;
 mod keys;
 mod level;
@@ -65,6 +65,10 @@ pub const INVARIANTS: &[Invariant] = &[
     ("a key has one record", keys::one_record),
     ("an answer about a key is true", keys::answers),
     ("a record with a key has one place", keys::one_place),
+    ("a partition of a group has one owner at a time", groups::one_owner),
+    ("what a group has settled is not delivered to it again", groups::settled_once),
+    ("the position of a group never goes back", groups::positions_rise),
+    ("a group gets every record", groups::nothing_left_out),
     ("everything comes to its end", stuck::check),
 ];
 

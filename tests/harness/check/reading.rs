@@ -115,6 +115,11 @@ impl Recorded {
             | Event::Delivered { .. }
             | Event::Missing { .. }
             | Event::Stop { .. }
+            | Event::Grouped { .. }
+            | Event::Handed { .. }
+            | Event::Acked { .. }
+            | Event::Committed { .. }
+            | Event::Position { .. }
             | Event::Limit { .. }
             | Event::Spent { .. }
             | Event::CacheLost

@@ -167,6 +167,79 @@ fn what_is_stuck_is_told_from_what_has_not_had_its_time() {
     told_apart(invariant, &[Held { what: "bytes".to_owned(), amount: 1 }, Settled], &[Settled]);
 }
 
+const fn handed(member: u32, lease: u64, offset: u64) -> Event {
+    Event::Handed { group: 1, partition: 0, member, lease, offset, value: Some(offset + 5) }
+}
+
+const fn acked(member: u32, lease: u64, offset: u64) -> Event {
+    Event::Acked { group: 1, partition: 0, member, lease, from: offset, to: offset + 1 }
+}
+
+const fn committed(lease: u64, offset: u64) -> Event {
+    Event::Committed { group: 1, partition: 0, lease, offset }
+}
+
+fn position(floor: u64, settled: &[u64]) -> Event {
+    Event::Position { group: 1, partition: 0, floor, settled: settled.to_vec() }
+}
+
+/// Two records, and what a group did with them.
+fn grouped(more: &[Event]) -> Vec<Event> {
+    let sent = [send(1, 0, 5), stored(5, 0), send(1, 0, 6), stored(6, 1)];
+    [&[Event::Grouped { group: 1, partition: 0, offset: 0 }], &sent[..], more].concat()
+}
+
+#[test]
+fn two_owners_are_told_from_one_after_the_other() {
+    let invariant = "a partition of a group has one owner at a time";
+    let bad = grouped(&[handed(1, 7, 0), handed(2, 8, 0), handed(1, 7, 1)]);
+    told_apart(invariant, &bad, &grouped(&[handed(1, 7, 0), handed(1, 7, 1), handed(2, 8, 0)]));
+    let bad = grouped(&[handed(1, 7, 0), handed(2, 7, 1)]);
+    told_apart(invariant, &bad, &grouped(&[handed(1, 7, 0), handed(1, 7, 1)]));
+}
+
+#[test]
+fn a_delivery_after_a_confirmed_acknowledgement_is_told_from_one_of_what_was_not_confirmed() {
+    let invariant = "what a group has settled is not delivered to it again";
+    let again = [handed(1, 7, 0), acked(1, 7, 0), handed(2, 8, 0)];
+    told_apart(invariant, &grouped(&again), &grouped(&[handed(1, 7, 0), handed(2, 8, 0), acked(2, 8, 0)]));
+    // The answer may be late; what it says was true before the next lease began.
+    let late = [handed(1, 7, 0), handed(2, 8, 0), acked(1, 7, 0)];
+    told_apart(invariant, &grouped(&late), &grouped(&[handed(1, 7, 0), handed(2, 8, 1), acked(1, 7, 0)]));
+    let twice = [handed(1, 7, 0), acked(1, 7, 0), handed(1, 7, 0)];
+    told_apart(invariant, &grouped(&twice), &grouped(&[handed(1, 7, 0), acked(1, 7, 0), handed(1, 7, 1)]));
+}
+
+#[test]
+fn a_position_that_fell_is_told_from_an_answer_that_was_late() {
+    let invariant = "the position of a group never goes back";
+    told_apart(
+        invariant,
+        &grouped(&[committed(7, 1), committed(8, 0)]),
+        &grouped(&[committed(8, 2), committed(7, 1)]),
+    );
+    told_apart(
+        invariant,
+        &grouped(&[committed(7, 1), position(0, &[])]),
+        &grouped(&[committed(7, 1), position(1, &[])]),
+    );
+    let lost = [handed(1, 7, 1), acked(1, 7, 1), position(0, &[])];
+    told_apart(invariant, &grouped(&lost), &grouped(&[handed(1, 7, 1), acked(1, 7, 1), position(0, &[1])]));
+}
+
+#[test]
+fn a_record_that_a_group_never_got_is_told_from_one_that_does_not_count() {
+    let invariant = "a group gets every record";
+    let with = |more: &[Event], values: Event| grouped(&[more, &[values, Settled]].concat());
+    let both = [handed(1, 7, 0), handed(1, 7, 1)];
+    let [_, second] = both.clone();
+    let stands = |floor| [&both[..], &[position(floor, &[])]].concat();
+    told_apart(invariant, &with(&[second], last(0, &[5, 6])), &with(&stands(2), last(0, &[5, 6])));
+    told_apart(invariant, &with(&stands(1), last(0, &[5, 6])), &with(&stands(2), last(0, &[5, 6])));
+    let void = [Event::Grouped { group: 1, partition: 0, offset: 0 }, last(0, &[VOID]), Settled];
+    assert_eq!(broken(&void), Vec::<&str>::new());
+}
+
 const fn keyed(key: u64, value: u64) -> Event {
     Event::Keyed { key, value }
 }

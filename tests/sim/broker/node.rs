@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use harness::Random;
 use weir_broker::core::dedup::{Dedup, flush_keys_of};
-use weir_broker::core::event::Request;
+use weir_broker::core::event::{GroupRequest, Request};
 use weir_broker::core::node::NodeFigures;
 use weir_broker::core::session::{Heard, Identity, Session, SessionActions};
 use weir_broker::core::{Actions, ConnectionId, Event, LaneId, Node, Now, Outgoing, StreamId};
 use weir_broker::pool::BufferPool;
-use weir_protocol::ErrorCode;
-use weir_protocol::message::{GoAway, Message};
-use weir_protocol::units::Timestamp;
+use weir_protocol::frame::take_frame;
+use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
+use weir_protocol::message::{GoAway, GroupList, ListGroups, Message};
+use weir_protocol::units::{PartitionKey, Timestamp};
+use weir_protocol::{Cursor, ErrorCode};
 use weir_storage::dedup::{RECENT_KEY_BYTES, Recent};
 use weir_storage::disk::SimDisk;
 use weir_storage::disk::sim::SimLock;
+use weir_storage::state::PartitionState;
 use weir_storage::store::Opened;
 
 use super::keys::FlushedKeys;
@@ -54,6 +57,8 @@ pub(crate) struct Process {
     identity: Identity,
     random: Random,
     pub(crate) storage: Storage,
+    /// What the group had settled of each partition when the process began.
+    pub(crate) cursors: BTreeMap<PartitionKey, Cursor>,
     /// Disk calls take so many times longer than usual.
     pub(crate) slowness: u64,
     /// Since when each part is to have its next turn, and the number of that turn.
@@ -65,6 +70,10 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(opened: Opened<SimDisk>, sizes: &Sizes, mut random: Random) -> Self {
         let bytes = |key| opened.reader.partition_bytes(key);
+        let cursor = |(key, state): (&PartitionKey, &PartitionState)| {
+            Some((*key, state.cursors.values().next()?.clone()))
+        };
+        let cursors = opened.state.partitions.iter().filter_map(cursor).collect();
         let recent = Recent::new(sizes.recent_keys * RECENT_KEY_BYTES);
         let dedup = Dedup::new(opened.key_seed, recent, Box::new(FlushedKeys(opened.reader.clone())));
         let flush_at = (sizes.flush_bytes, flush_keys_of(sizes.recent_keys));
@@ -84,6 +93,7 @@ impl Process {
             identity,
             random,
             storage: Storage::new(opened.journal, opened.flusher, opened.reader, flush_at),
+            cursors,
             slowness: 1,
             turns: [None; 4],
             next_turn: 0,
@@ -338,6 +348,18 @@ impl Process {
     /// Figures of the node.
     pub(crate) fn figures(&self) -> NodeFigures {
         self.node.figures()
+    }
+
+    /// Records that the group has not settled.
+    pub(crate) fn group_lag(&mut self, (now, wall): (u64, Timestamp)) -> Option<u64> {
+        let list = ListGroups { request: 3, after_group: String::new(), after_topic: String::new() };
+        let request = Request::Group(GroupRequest::List(list));
+        let mut actions = Actions::default();
+        let event = Event::Request(LaneId::default(), request);
+        self.node.handle(Now { monotonic_us: now, wall }, event, &mut actions);
+        let Some(Outgoing::Frames(_, pieces)) = actions.outgoing.pop() else { return None };
+        let frame = take_frame(&mut Bytes::from(pieces.concat()), CONTROL_FRAME_BYTES_MAX).ok()??;
+        Some(GroupList::from_frame(&frame).ok()?.groups.first()?.lag)
     }
 
     /// Whether the node owes nobody an answer.

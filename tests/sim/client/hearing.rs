@@ -8,6 +8,7 @@ use weir_protocol::limits::FRAME_BYTES_MAX;
 use weir_protocol::message::{Failure, Message, Welcome};
 use weir_protocol::read::Reader;
 
+use super::member::MEMBER_LANE;
 use super::{App, Ask, Client, Context, State};
 use crate::network::Arrival;
 
@@ -53,6 +54,9 @@ impl Client {
             return self.control(frame, context);
         }
         let Some(lane) = peer.lanes.get(&stream).copied() else { return Ok(()) };
+        if let (App::Read(app), MEMBER_LANE) = (&mut self.app, lane) {
+            return app.of_member(frame, context);
+        }
         if frame.kind == FrameKind::Failure {
             let failure = Failure::from_frame(frame).map_err(|error| error.to_string())?;
             return Err(format!("a lane was refused: {failure:?}"));

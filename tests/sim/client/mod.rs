@@ -1,6 +1,7 @@
 //! A client's process: the machines of the real client, driven as its tasks drive them.
 
 mod hearing;
+mod member;
 mod pauses;
 mod publishing;
 mod reading;
@@ -25,6 +26,7 @@ use crate::coverage::Coverage;
 use crate::network::Arrival;
 use crate::scheduler::SECOND;
 pub(crate) use harness::payload::value_of;
+pub(crate) use member::{GROUP, GROUP_NAME, MemberPlan};
 pub(crate) use publishing::PublishPlan;
 use publishing::{Outbox, Publishing};
 pub(crate) use reading::{ReadPlan, Reading};
@@ -40,6 +42,8 @@ pub(crate) enum Work {
     Publish(PublishPlan),
     /// Reads.
     Read(ReadPlan),
+    /// Reads as a member of the group.
+    Join(MemberPlan),
     /// Makes, changes and deletes topics beside.
     Topics,
 }
@@ -47,6 +51,8 @@ pub(crate) enum Work {
 /// What a client is told of the world, and what it does to it.
 pub(crate) struct Context<'a> {
     pub(crate) now: u64,
+    /// The client's number.
+    pub(crate) client: usize,
     pub(crate) wall: Timestamp,
     /// Since when nothing has gone wrong any more.
     pub(crate) healed_at: u64,
@@ -163,6 +169,7 @@ impl Client {
         let app = match &work {
             Work::Publish(plan) => App::Publish(Box::new(Publishing::new(*plan, random.fork(), context))),
             Work::Read(plan) => App::Read(Box::new(Reading::new(*plan, random.fork(), context))),
+            Work::Join(plan) => App::Read(Box::new(member::reading(*plan, random.fork(), context))),
             Work::Topics => App::Topics(Topics::new(random.fork())),
         };
         let link = Link::new(Retry::default(), None, random.next());
@@ -241,7 +248,7 @@ impl Client {
         }
         match &mut self.app {
             App::Publish(app) => app.lost(context),
-            App::Read(app) => app.lost(),
+            App::Read(app) => app.lost(context.now),
             App::Topics(_) => {}
         }
     }
@@ -319,14 +326,14 @@ impl Client {
     pub(crate) fn is_idle(&self) -> bool {
         match &self.app {
             App::Publish(app) => app.is_idle(),
-            App::Read(_) => true,
+            App::Read(app) => app.group.as_ref().is_none_or(|group| group.is_idle()),
             App::Topics(_) => self.requests.is_empty(),
         }
     }
 
-    /// Whether it reads.
-    pub(crate) const fn reads(&self) -> bool {
-        matches!(self.app, App::Read(_))
+    /// Whether it reads everything.
+    pub(crate) fn reads(&self) -> bool {
+        matches!(&self.app, App::Read(app) if app.group.is_none())
     }
 
     /// The reader's next offset in each partition.

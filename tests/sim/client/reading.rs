@@ -16,6 +16,7 @@ use weir_protocol::message::{
 };
 use weir_protocol::units::{Offset, PartitionId};
 
+use super::member::{MEMBER_LANE, Membership};
 use super::pauses::Pauses;
 use super::{Context, Output, Peer, value_of};
 use crate::coverage::Situation;
@@ -56,6 +57,8 @@ pub(crate) struct Reading {
     next_take: u64,
     /// Partitions to be read again after the broker could not.
     again: BTreeMap<PartitionId, (u64, StartAt)>,
+    /// What a member of a group has beside.
+    pub(super) group: Option<Box<Membership>>,
 }
 
 impl Reading {
@@ -74,11 +77,21 @@ impl Reading {
             frame_bytes_max: plan.frame_bytes_max,
             to_end: false,
         };
+        let name = u32::try_from(context.number()).unwrap_or(u32::MAX);
+        Self::of_machine(plan, random, (name, Consumer::new(options)), None)
+    }
+
+    pub(super) fn of_machine(
+        plan: ReadPlan,
+        random: Random,
+        (name, machine): (u32, Consumer),
+        group: Option<Box<Membership>>,
+    ) -> Self {
         Self {
             plan,
             random,
-            name: u32::try_from(context.number()).unwrap_or(u32::MAX),
-            machine: Consumer::new(options),
+            name,
+            machine,
             streams: BTreeMap::new(),
             pauses: Pauses::default(),
             credit: BTreeMap::new(),
@@ -86,6 +99,7 @@ impl Reading {
             open: None,
             next_take: 0,
             again: BTreeMap::new(),
+            group,
         }
     }
 
@@ -96,16 +110,28 @@ impl Reading {
     }
 
     /// The connection is gone.
-    pub(super) fn lost(&mut self) {
+    pub(super) fn lost(&mut self, now: u64) {
+        self.leave_alone(now);
         self.streams.clear();
         (0..self.machine.lanes()).for_each(|lane| self.machine.lane_lost(LaneId(lane)));
     }
 
     /// A lane's stream has ended while the connection lasts.
     pub(super) fn lane_ended(&mut self, lane: u32, context: &Context<'_>) {
+        if lane == MEMBER_LANE {
+            return self.leave_alone(context.now);
+        }
         self.streams.remove(&LaneId(lane));
         self.machine.lane_lost(LaneId(lane));
         self.pauses.begin(lane, context.now);
+    }
+
+    /// The broker does not hear of the member any more.
+    pub(super) fn leave_alone(&mut self, now: u64) {
+        if let Some(group) = &mut self.group {
+            group.lost(now);
+            self.machine.suspend();
+        }
     }
 
     /// The process ends.
@@ -113,10 +139,11 @@ impl Reading {
         context.history.push(Event::Stop { reader: self.name });
     }
 
-    pub(super) const fn calm(&mut self) {
+    pub(super) fn calm(&mut self) {
         self.plan.pause = 10 * MS;
         self.plan.seeks = 0;
         self.next_take = 0;
+        self.group.iter_mut().for_each(|group| group.calm());
     }
 
     pub(super) fn positions(&self) -> Vec<(u32, u64)> {
@@ -152,7 +179,7 @@ impl Reading {
             FrameKind::PartitionStarted => {
                 self.machine.started(&PartitionStarted::from_frame(frame).map_err(bad)?);
                 for (partition, offset) in self.machine.positions() {
-                    if self.started.insert(partition) {
+                    if self.group.is_none() && self.started.insert(partition) {
                         let (partition, offset) = (partition.get(), offset.get());
                         context.history.push(Event::Start { reader: self.name, partition, offset });
                     }
@@ -168,16 +195,31 @@ impl Reading {
         Ok(())
     }
 
+    /// Something came on the stream of the member.
+    pub(super) fn of_member(&mut self, frame: &RawFrame, context: &mut Context<'_>) -> Result<(), String> {
+        let Some(group) = &mut self.group else { return Err("a member's frame for a reader".to_owned()) };
+        group.frame(frame, context)?;
+        if frame.kind == FrameKind::Failure {
+            self.machine.suspend();
+        }
+        Ok(())
+    }
+
     fn tell_missing(&mut self, context: &mut Context<'_>) {
         for missing in self.machine.missing() {
             context.coverage.saw(Situation::Gap);
             let (partition, from, to) = (missing.partition.get(), missing.from.get(), missing.to.get());
-            context.history.push(Event::Missing { reader: self.name, partition, from, to });
+            if self.group.is_none() {
+                context.history.push(Event::Missing { reader: self.name, partition, from, to });
+            }
         }
     }
 
     /// Does what can be done now.
     pub(super) fn turn(&mut self, peer: Option<&mut Peer>, context: &mut Context<'_>) {
+        if let Some(group) = &mut self.group {
+            group.turn(&mut self.machine, context);
+        }
         self.take(context);
         let due = self.again.iter().filter(|(_, (time, _))| *time <= context.now);
         for partition in due.map(|(partition, _)| *partition).collect::<Vec<_>>() {
@@ -189,6 +231,13 @@ impl Reading {
             context.wake(time);
         }
         let Some(peer) = peer else { return };
+        if let Some(group) = &mut self.group {
+            if group.leave(peer, context) {
+                self.leave_alone(context.now);
+            } else {
+                group.speak(peer, &mut self.machine, context);
+            }
+        }
         for lane in (0..self.machine.lanes()).map(LaneId) {
             self.carry(lane, peer, context);
         }
@@ -286,6 +335,8 @@ impl Reading {
             return false;
         };
         let step = self.machine.begin_batch(frame, stored.base_offset(), stored.end_offset());
+        let lease = self.machine.lease_of(frame.partition);
+        let frame = frame.clone();
         self.tell_missing(context);
         match step {
             Step::Skip => {}
@@ -302,13 +353,18 @@ impl Reading {
                         let number = u32::try_from(offset - stored.base_offset().get()).unwrap_or(u32::MAX);
                         let is_void = stored.section.voids.contains(number);
                         let value = if is_void { Some(VOID) } else { value_of(&bytes, context.record_bytes) };
-                        context.history.push(Event::Delivered {
-                            reader: self.name,
-                            partition,
-                            offset,
-                            value,
-                        });
+                        let Some(group) = &mut self.group else {
+                            let reader = self.name;
+                            context.history.push(Event::Delivered { reader, partition, offset, value });
+                            continue;
+                        };
+                        if !is_void {
+                            group.hand_out((frame.partition, lease), (Offset::new(offset), value), context);
+                        }
                     }
+                }
+                if let Some(group) = &mut self.group {
+                    group.pass(frame.partition, lease, until);
                 }
             }
         }
@@ -317,6 +373,10 @@ impl Reading {
 
     /// Reading a partition has ended: the application comes back where it was.
     fn ended(&mut self, ended: &Ended, context: &mut Context<'_>) {
+        if let (Some(group), ErrorCode::Internal) = (&mut self.group, ended.code) {
+            context.coverage.saw(Situation::ReadFailed);
+            return group.failed(ended.partition);
+        }
         let position = self.machine.positions().find(|(partition, _)| *partition == ended.partition);
         let start = match (ended.code, position) {
             (ErrorCode::Internal, position) => {

@@ -13,6 +13,7 @@ impl World {
     ) -> Result<R, Defect> {
         let mut context = Context {
             now: self.scheduler.now(),
+            client: number,
             wall: self.wall(),
             healed_at: self.healed_at,
             topic: self.topic,

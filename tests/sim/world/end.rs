@@ -8,7 +8,7 @@ use weir_protocol::units::{Offset, PartitionId, PartitionKey};
 
 use super::{Defect, Event, World};
 use crate::broker::{Process, StartFailure, Trouble};
-use crate::client::value_of;
+use crate::client::{GROUP, value_of};
 use crate::faults::Class;
 use crate::scheduler::SECOND;
 
@@ -42,17 +42,19 @@ impl World {
         self.note_held();
         self.note_kept_for_nobody()?;
         self.restart_for_good()?;
+        self.note_positions();
         self.read_all()?;
         self.history.push(Seen::Settled);
         Ok(())
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_settled(&mut self) -> bool {
         let Some(process) = &self.broker.process else { return false };
         let clients = self.clients.iter().all(|client| client.is_idle() && client.held() == 0);
         let figures = process.figures();
         let back = figures.held_bytes == 0 && figures.unflushed_bytes == 0 && figures.waiting_lanes == 0;
-        clients && back && process.is_quiet() && self.readers_are_done(process)
+        let done = clients && back && process.is_quiet() && self.readers_are_done(process);
+        done && self.group_is_done()
     }
 
     fn readers_are_done(&self, process: &Process) -> bool {
@@ -63,6 +65,25 @@ impl World {
             positions.len() == self.partitions as usize
                 && positions.into_iter().all(|(partition, position)| position >= end(partition))
         })
+    }
+
+    /// Whether the group has settled everything. Its members ask until then.
+    fn group_is_done(&mut self) -> bool {
+        let at = (self.scheduler.now(), self.wall());
+        !self.has_group
+            || self.broker.process.as_mut().is_some_and(|process| process.group_lag(at) == Some(0))
+    }
+
+    /// Notes where the group stands, as a start has found it.
+    fn note_positions(&mut self) {
+        let Some(process) = self.broker.process.as_ref().filter(|_| self.has_group) else { return };
+        for partition in 0..self.partitions {
+            let cursor = process.cursors.get(&self.key(partition)).cloned().unwrap_or_default();
+            let (floor, words) = (cursor.floor().get(), cursor.window_end().get());
+            let above = (floor..words).take(1 << 14);
+            let settled = above.filter(|offset| cursor.contains(Offset::new(*offset))).collect();
+            self.history.push(Seen::Position { group: GROUP, partition, floor, settled });
+        }
     }
 
     /// Notes what is still held although everything had its time.

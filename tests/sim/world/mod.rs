@@ -10,15 +10,15 @@ use std::collections::BTreeMap;
 
 use harness::Random;
 use harness::check::Event as Seen;
-use weir_broker::core::event::Request;
+use weir_broker::core::event::{GroupRequest, Request};
 use weir_broker::core::{ConnectionId, LaneId};
-use weir_protocol::frame::{FrameKind, take_frame};
+use weir_protocol::frame::{FrameKind, RawFrame, take_frame};
 use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
-use weir_protocol::message::{CreateTopic, Message, TopicInfo};
+use weir_protocol::message::{CreateGroup, CreateTopic, GroupStart, Message, TopicInfo};
 use weir_protocol::units::{Epoch, ProducerId, Timestamp, TopicId};
 
 use crate::broker::{Broker, Effect, Part, Trouble};
-use crate::client::Client;
+use crate::client::{Client, GROUP, GROUP_NAME, Work};
 use crate::coverage::{Coverage, Situation};
 use crate::extent::Extent;
 use crate::faults::{Class, Faults};
@@ -96,6 +96,7 @@ pub(crate) struct World {
     coverage: Coverage,
     topic: TopicId,
     partitions: u32,
+    has_group: bool,
     next_number: u64,
     /// Producers that the broker made, and their epochs.
     identities: BTreeMap<ProducerId, Epoch>,
@@ -129,6 +130,7 @@ impl World {
             coverage: Coverage::default(),
             topic: TopicId::default(),
             partitions: plan.topic.partitions,
+            has_group: false,
             next_number: 0,
             identities: BTreeMap::new(),
             plan,
@@ -190,11 +192,33 @@ impl World {
             let event = self.scheduler.next(SECOND).ok_or("the topic is not made")?;
             self.happen(event)?;
         }
+        self.make_group()?;
         for (number, work) in self.plan.clients.clone().into_iter().enumerate() {
             let random = self.random.fork();
             let client = self.with_context(number, |_, context| Client::new(work, random, context));
             self.clients.extend(client);
             self.scheduler.after(self.random.below(SECOND), Event::Wakes(number));
+        }
+        Ok(())
+    }
+
+    /// A group that begins with the first record, if the world has members.
+    fn make_group(&mut self) -> Result<(), Defect> {
+        if !self.plan.clients.iter().any(|work| matches!(work, Work::Join(_))) {
+            return Ok(());
+        }
+        let (topic, group) = ("main".to_owned(), GROUP_NAME.to_owned());
+        let create = CreateGroup { request: 2, topic, group, start: GroupStart::Earliest };
+        if let Some(process) = &mut self.broker.process {
+            process.request(Request::Group(GroupRequest::Create(create)));
+        }
+        self.plan_turns();
+        while !self.has_group {
+            let event = self.scheduler.next(SECOND).ok_or("the group is not made")?;
+            self.happen(event)?;
+        }
+        for partition in 0..self.partitions {
+            self.history.push(Seen::Grouped { group: GROUP, partition, offset: 0 });
         }
         Ok(())
     }
@@ -336,7 +360,7 @@ impl World {
         let now = self.scheduler.now();
         for effect in effects {
             match effect {
-                Effect::Send(ConnectionId(0), arrival) => self.topic_made(arrival)?,
+                Effect::Send(ConnectionId(0), arrival) => self.made(arrival)?,
                 Effect::Send(connection, arrival) => self.send(connection, Direction::ToClient, arrival),
                 Effect::Departs(lane, bytes) => {
                     let time = now + self.random.between(10, 5 * MS);
@@ -347,12 +371,16 @@ impl World {
         Ok(())
     }
 
-    /// The answer to the only request that no client made.
-    fn topic_made(&mut self, arrival: Arrival) -> Result<(), Defect> {
+    /// The answer to one of the requests that no client made: the topic is there, or the group.
+    fn made(&mut self, arrival: Arrival) -> Result<(), Defect> {
         let Arrival::Bytes(_, mut bytes) = arrival else { return Ok(()) };
         let frame = take_frame(&mut bytes, CONTROL_FRAME_BYTES_MAX).ok().flatten();
-        let frame =
-            frame.filter(|frame| frame.kind == FrameKind::TopicInfo).ok_or("the topic was refused")?;
+        let is_made = |frame: &RawFrame| [FrameKind::TopicInfo, FrameKind::Done].contains(&frame.kind);
+        let frame = frame.filter(is_made).ok_or("the topic or the group was refused")?;
+        if frame.kind == FrameKind::Done {
+            self.has_group = true;
+            return Ok(());
+        }
         self.topic = TopicInfo::from_frame(&frame).map_err(|error| error.to_string())?.id;
         Ok(())
     }

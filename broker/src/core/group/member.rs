@@ -153,6 +153,17 @@ impl Groups {
         }
     }
 
+    /// A lane has delivered everything of a partition below an offset.
+    pub fn reached(&mut self, lane: LaneId, partition: PartitionId, offset: Offset) {
+        let Some(epoch) = self.readers.get(&(lane, partition)).copied() else { return };
+        let Some((id, _)) = self.leases.get(&epoch) else { return };
+        let sharing = self.groups.get_mut(id).map(|group| &mut group.sharing);
+        let lease = sharing.and_then(|sharing| sharing.share_mut(partition)?.lease.as_mut());
+        if let Some(lease) = lease.filter(|lease| lease.epoch == epoch) {
+            lease.delivered = lease.delivered.max(offset);
+        }
+    }
+
     /// A lane has delivered everything of a partition below an offset, and reads it no longer.
     pub fn stopped(&mut self, lane: LaneId, partition: PartitionId, offset: Offset) {
         if let Some(epoch) = self.readers.remove(&(lane, partition)) {

@@ -249,6 +249,10 @@ impl Node {
         let leased = match (start, self.subscriptions.topic(lane)) {
             (StartAt::Lease(lease), Some(topic)) => {
                 let key = PartitionKey { topic, partition };
+                // What another lane has delivered under the lease may still be settled.
+                if let Some(before) = self.groups.reader(partition, lease) {
+                    self.note_delivered(before, partition);
+                }
                 let mut effects = Vec::new();
                 let reading = self.groups.read(now.monotonic_us, lane, (key, lease), &mut effects).ok();
                 self.carry_out(effects, actions);
@@ -264,6 +268,13 @@ impl Node {
     pub(super) fn note_delivered(&mut self, lane: LaneId, partition: PartitionId) {
         if let Some(position) = self.subscriptions.position(lane, partition) {
             self.groups.stopped(lane, partition, position);
+        }
+    }
+
+    /// Remembers how far a lane got that may be about to end reading a partition by itself.
+    pub(super) fn note_reached(&mut self, lane: LaneId, partition: PartitionId) {
+        if let Some(position) = self.subscriptions.position(lane, partition) {
+            self.groups.reached(lane, partition, position);
         }
     }
 

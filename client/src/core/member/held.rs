@@ -88,9 +88,10 @@ impl Held {
         (!self.cursor.contains(offset), has_passed)
     }
 
-    /// Offsets up to here will not come any more. Says whether any of them had not been handed out.
+    /// Offsets up to here will not come any more. Says whether any of them had not been handed out. Where a partition is to
+    /// be given back that says nothing: records have come that were not handed out.
     pub(super) fn pass(&mut self, offset: Offset) -> bool {
-        if offset <= self.handed {
+        if offset <= self.handed || self.phase != Phase::Held {
             return false;
         }
         let from = std::mem::replace(&mut self.handed, offset);

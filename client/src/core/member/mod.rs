@@ -95,6 +95,10 @@ pub struct Member {
     changed: BTreeSet<PartitionId>,
     /// Partitions of which something is to be said again with the next heartbeat.
     again: BTreeSet<PartitionId>,
+    /// Partitions of which reading has failed, until the next heartbeat.
+    failed: BTreeSet<PartitionId>,
+    /// Leases that have ended here by the clock; the broker may have heard of the member later than the member of the broker.
+    given_up: Vec<(PartitionId, LeaseEpoch)>,
     /// Heartbeats without an answer, and when they were sent.
     beats: VecDeque<(u64, Mono)>,
     beat_at: Mono,
@@ -116,6 +120,8 @@ impl Member {
             partitions: BTreeMap::new(),
             changed: BTreeSet::new(),
             again: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            given_up: Vec::new(),
             beats: VecDeque::new(),
             beat_at: Mono::ZERO,
             next_number: 1,
@@ -130,6 +136,7 @@ impl Member {
     pub fn opened(&mut self, now: Mono) {
         self.is_open = true;
         self.is_joined = false;
+        self.given_up.clear();
         self.beats.clear();
         self.beat_at = now;
         for (partition, held) in &mut self.partitions {
@@ -154,9 +161,7 @@ impl Member {
         let PartitionAssigned { partition, lease, cursor } = assigned;
         if let Some(held) = self.partitions.get_mut(&partition).filter(|held| held.lease == lease) {
             held.is_confirmed = true;
-            if held.phase == Phase::Held {
-                self.told.push(Told::Confirmed { partition, lease });
-            }
+            self.confirm(partition);
             return;
         }
         self.end(partition, Some(ErrorCode::Fenced));
@@ -183,6 +188,11 @@ impl Member {
             *is_heard = true;
             self.changed.insert(partition);
         }
+    }
+
+    /// The broker could not read a partition: it is asked again with the next heartbeat, if the lease lasts.
+    pub fn failed(&mut self, partition: PartitionId) {
+        self.failed.insert(partition);
     }
 
     /// A lease has ended.
@@ -218,7 +228,11 @@ impl Member {
         let (partition, lease) = (acked.partition, held.lease);
         self.changed.insert(partition);
         self.told.push(Told::Settled { partition, lease, step, refused: acked.refused });
-        if acked.refused == Some(ErrorCode::Fenced) {
+        if acked.refused.is_some() {
+            // What is settled here is not settled there: whoever has it next begins where the group stands.
+            if acked.refused != Some(ErrorCode::Fenced) {
+                self.given_up.push((partition, lease));
+            }
             self.end(partition, acked.refused);
         }
     }
@@ -268,10 +282,16 @@ impl Member {
             }
             self.beat_at = now.after(self.lease / BEATS_PER_LEASE);
             self.changed.append(&mut self.again);
+            for partition in std::mem::take(&mut self.failed) {
+                self.confirm(partition);
+            }
             say.push(Say::Heartbeat(Heartbeat { number }));
         }
         if !self.is_joined {
             return say;
+        }
+        for (partition, lease) in std::mem::take(&mut self.given_up) {
+            say.push(Say::Release(ReleasePartition { partition, lease }));
         }
         for partition in std::mem::take(&mut self.changed) {
             let number = self.next_number;
@@ -297,7 +317,8 @@ impl Member {
     pub fn pass_time(&mut self, now: Mono) {
         let over = |held: &Held| held.until(self.valid_until) <= now;
         let over = self.partitions.iter().filter(|(_, held)| over(held));
-        for partition in over.map(|(partition, _)| *partition).collect::<Vec<_>>() {
+        for (partition, lease) in over.map(|(partition, held)| (*partition, held.lease)).collect::<Vec<_>>() {
+            self.given_up.push((partition, lease));
             self.end(partition, Some(ErrorCode::Fenced));
         }
     }
@@ -326,6 +347,12 @@ impl Member {
         for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
             self.end(partition, lost);
         }
+    }
+
+    /// Reading of a partition may go on.
+    fn confirm(&mut self, partition: PartitionId) {
+        let held = self.partitions.get(&partition).filter(|held| held.phase == Phase::Held);
+        self.told.extend(held.map(|held| Told::Confirmed { partition, lease: held.lease }));
     }
 
     fn held(&mut self, partition: PartitionId, lease: LeaseEpoch) -> Option<&mut Held> {

@@ -120,6 +120,9 @@ fn a_lease_ends_before_it_ends_at_the_broker() {
     let ended = Told::Ended { partition: PARTITION, lease: EPOCH, lost: Some(ErrorCode::Fenced) };
     assert_eq!(member.told(), [ended]);
     assert_eq!((hand_out(&mut member, 6), settle(&mut member, 5)), (false, None));
+    // The broker may have been told of the member later: it would wait for it for ever.
+    let release = Say::Release(ReleasePartition { partition: PARTITION, lease: EPOCH });
+    assert_eq!(member.say(at(16)).last(), Some(&release));
 }
 
 #[test]
@@ -131,6 +134,8 @@ fn a_partition_is_given_back_once_all_of_it_is_settled_durably() {
     member.revoked(at(1), &PartitionRevoked { partition: PARTITION, lease: EPOCH, deadline_ms: 5_000 });
     assert_eq!(member.told(), [Told::Revoking { partition: PARTITION, lease: EPOCH, until: at(6) }]);
     assert!(!hand_out(&mut member, 7), "nothing more is handed out");
+    // The end of a batch whose rest was held back: that is for the next owner.
+    member.pass(PARTITION, EPOCH, offset(9));
     member.heard(PARTITION, EPOCH);
     member.acked(&acked(&first, None));
     assert_eq!(ack(&member.say(at(1))), None);
@@ -203,6 +208,17 @@ fn what_cannot_be_taken_now_is_said_again_with_the_next_heartbeat_and_the_lowest
     assert_eq!(rest.ranges, [(offset(8), offset(9)), (offset(11), offset(12))]);
     member.acked(&acked(&rest, None));
     assert_eq!((member.told(), member.is_settled()), (vec![done(2)], true));
+}
+
+#[test]
+fn who_is_refused_gives_the_partition_back() {
+    let mut member = member();
+    assert!(hand_out(&mut member, 5));
+    settle(&mut member, 5);
+    let said = ack(&member.say(at(1))).unwrap();
+    member.acked(&acked(&said, Some(ErrorCode::NotDelivered)));
+    assert_eq!(member.lease_of(PARTITION), None);
+    assert_eq!(member.say(at(1)), [Say::Release(ReleasePartition { partition: PARTITION, lease: EPOCH })]);
 }
 
 #[test]

@@ -260,6 +260,20 @@ fn what_is_settled_ahead_is_bounded_by_memory_and_what_is_missing_below_needs_no
 }
 
 #[test]
+fn what_an_earlier_lane_has_delivered_may_be_settled_while_another_reads() {
+    let mut script = Script::with_group();
+    let lease = script.member();
+    let other = lane(SUBSCRIBE + 40);
+    script.event(Event::SubscribeOpened(other, SubscribeOpen { topic: script.topic, limit_bytes: 1 }));
+    let start = StartAt::Lease(lease);
+    let subscribe = SubscribePartition { partition: PartitionId::ZERO, generation: 2, start };
+    script.event(Event::SubscribePartition(other, subscribe));
+    script.ack(lease, 0, 3);
+    script.sync();
+    assert_eq!(script.acked(), (None, 3), "the other lane has no credit, and has delivered nothing");
+}
+
+#[test]
 fn a_lane_that_ends_late_takes_nothing_from_the_one_that_reads_now() {
     let mut script = Script::with_group();
     let lease = script.member();
