@@ -67,6 +67,7 @@ fn topic() -> Frame {
         batch_bytes_max: 1 << 20,
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+        keyed_versions: false,
     };
     let (id, name) = (PARTITION.topic, "keys".to_owned());
     Frame::Topic(TopicDefinition { id, name, created: NOW, revision: 1, settings })

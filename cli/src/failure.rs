@@ -139,8 +139,13 @@ impl From<&weir_client::Error> for Failure {
             text.truncate(whole.len());
         }
         // It passes, as a broker that is away does.
-        let is_full = error.broker_code() == Some(ErrorCode::DedupFull);
-        let exit = if is_full { Exit::Unreachable } else { exit_of(error.kind()) };
+        let is_full = matches!(error.broker_code(), Some(ErrorCode::DedupFull | ErrorCode::VersionsFull));
+        let is_fenced = error.broker_code() == Some(ErrorCode::ProducerFenced);
+        let exit = match (is_full, is_fenced) {
+            (true, _) => Exit::Unreachable,
+            (_, true) => Exit::Conflict,
+            _ => exit_of(error.kind()),
+        };
         Self { exit, text, help }
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use weir_protocol::ErrorCode;
 use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, DEDUP_HORIZON_US_DEFAULT, NUMBER_MAX};
 use weir_protocol::message as wire;
+use weir_protocol::partitioner::{partition_of, routing_hash};
 use weir_protocol::units::{Offset, PartitionId};
 
 use crate::client::ClientHandle;
@@ -71,6 +72,14 @@ impl TopicSpec {
         self
     }
 
+    /// The offset of the last record of each key is remembered, so that messages can expect something of it. It costs some
+    /// 60 bytes of the broker's disk for each key, as long as the topic exists, and cannot be chosen later.
+    #[must_use]
+    pub const fn keyed_versions(mut self) -> Self {
+        self.settings.keyed_versions = true;
+        self
+    }
+
     /// How long idempotency keys are remembered; `None` refuses messages that have one. Ten minutes unless set.
     #[must_use]
     pub const fn dedup_horizon(mut self, horizon: Option<Duration>) -> Self {
@@ -94,6 +103,8 @@ pub struct TopicSettings {
     pub explicit_partitions: bool,
     /// How long idempotency keys are remembered; `None` refuses messages that have one.
     pub dedup_horizon: Option<Duration>,
+    /// The offset of the last record of each key is remembered.
+    pub keyed_versions: bool,
 }
 
 impl Default for TopicSettings {
@@ -105,6 +116,7 @@ impl Default for TopicSettings {
             batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
             explicit_partitions: false,
             dedup_horizon: Some(Duration::from_micros(DEDUP_HORIZON_US_DEFAULT)),
+            keyed_versions: false,
         }
     }
 }
@@ -122,6 +134,8 @@ pub struct TopicChange {
     pub batch_bytes_max: Option<u32>,
     /// How long idempotency keys are remembered from now on; `Some(None)` refuses messages that have one.
     pub dedup_horizon: Option<Option<Duration>>,
+    /// The offset of the last record of each key is remembered: that can be given up, and not be taken up again.
+    pub keyed_versions: Option<bool>,
 }
 
 /// A topic.
@@ -229,7 +243,14 @@ pub struct Trimmed {
 }
 
 impl TopicSettings {
-    fn from_wire(settings: &wire::TopicSettings) -> Self {
+    /// The partition of the records with a key; `None` if producers choose it.
+    #[must_use]
+    pub fn partition_of(&self, key: &[u8]) -> Option<u32> {
+        let partition = partition_of(routing_hash(key), self.partitions.max(1));
+        (!self.explicit_partitions).then_some(partition.get())
+    }
+
+    pub(crate) fn from_wire(settings: &wire::TopicSettings) -> Self {
         Self {
             partitions: settings.partitions,
             retention_age: settings.retention_age_us.map(Duration::from_micros),
@@ -237,6 +258,7 @@ impl TopicSettings {
             batch_bytes_max: settings.batch_bytes_max,
             explicit_partitions: settings.explicit_partitions,
             dedup_horizon: settings.dedup_horizon_us.map(Duration::from_micros),
+            keyed_versions: settings.keyed_versions,
         }
     }
 
@@ -249,6 +271,7 @@ impl TopicSettings {
             batch_bytes_max: self.batch_bytes_max,
             explicit_partitions: self.explicit_partitions,
             dedup_horizon_us: self.dedup_horizon.map(micros),
+            keyed_versions: self.keyed_versions,
         }
     }
 
@@ -261,6 +284,7 @@ impl TopicSettings {
             ("batch_bytes_max", self.batch_bytes_max != other.batch_bytes_max),
             ("explicit_partitions", self.explicit_partitions != other.explicit_partitions),
             ("dedup_horizon", self.dedup_horizon != other.dedup_horizon),
+            ("keyed_versions", self.keyed_versions != other.keyed_versions),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
     }
@@ -271,6 +295,7 @@ impl TopicSettings {
         self.retention_bytes = change.retention_bytes.unwrap_or(self.retention_bytes);
         self.batch_bytes_max = change.batch_bytes_max.unwrap_or(self.batch_bytes_max);
         self.dedup_horizon = change.dedup_horizon.unwrap_or(self.dedup_horizon);
+        self.keyed_versions = change.keyed_versions.unwrap_or(self.keyed_versions);
         self
     }
 }

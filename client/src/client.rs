@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use weir_protocol::limits::NAME_BYTES_MAX;
 
 use crate::admin::Admin;
-use crate::consumer::ConsumerBuilder;
+use crate::consumer::{ConsumerBuilder, KeyHistory};
 use crate::context;
 use crate::core::link::Phase;
 use crate::core::requests::REQUESTS_MAX;
@@ -132,6 +133,18 @@ impl Client {
     /// A reader of a topic.
     pub fn consumer(&self, topic: &str) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(&self.0), topic)
+    }
+
+    /// The records with a key that a topic keeps, in order, up to the end that is seen now. All of the key's partition is
+    /// read.
+    ///
+    /// # Errors
+    /// `WEIR-2001` if there is no such topic, `WEIR-1027` if its producers choose the partition of each record.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion nothing is read.
+    pub async fn read_key(&self, topic: &str, key: impl Into<Bytes>) -> Result<KeyHistory, Error> {
+        KeyHistory::open(Arc::clone(&self.0), topic, key.into()).await
     }
 
     /// Topics: make, change, delete, list, describe.

@@ -13,7 +13,7 @@ use weir_protocol::message::AckEntry;
 use crate::error::Error;
 use crate::exceptions::Exceptions;
 use crate::failure::{SendError, SendFailure};
-use crate::message::{Message, Receipt, from_record, system_time};
+use crate::message::{Expect, Message, Receipt, from_record, system_time};
 use crate::net::shared::lock;
 
 /// Called with each message that failed and whose `Delivery` nobody holds.
@@ -175,13 +175,12 @@ fn is_detached(detached: &[u64], record: u32) -> bool {
 pub(crate) fn messages_of(batch: &ProducerBatch) -> Vec<Message> {
     let header = batch.header();
     let Ok(records) = batch.records() else { return Vec::new() };
-    let rows: Vec<Option<bytes::Bytes>> =
-        batch.table().rows().map(|row| row.idempotency_key.map(|key| batch.bytes().slice_ref(key))).collect();
     let create = header.create_time;
-    let messages = records.filter_map(Result::ok).zip(rows).map(|(record, key)| {
+    let messages = records.filter_map(Result::ok).zip(batch.table().rows()).map(|(record, row)| {
         let made = create.saturating_add_micros(record.timestamp_delta_ms.saturating_mul(1000));
         let mut message = from_record(record, system_time(made));
-        message.idempotency_key = key;
+        message.idempotency_key = row.idempotency_key.map(|key| batch.bytes().slice_ref(key));
+        message.expect = row.expectation.map(Expect::from_wire);
         message
     });
     messages.collect()

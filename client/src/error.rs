@@ -38,7 +38,7 @@ pub enum ErrorKind {
     ServerBusy,
     /// The producer's identity, or the lease of a member of a group, is not accepted any more.
     Fenced,
-    /// The idempotency key belongs to another record.
+    /// The idempotency key belongs to another record, or what the record expected is not so.
     Conflict,
     /// The idempotency key is older than keys are remembered.
     Expired,
@@ -235,6 +235,12 @@ impl Error {
             Code::Broker(ErrorCode::DedupOff) => {
                 Some("'weir topic edit NAME --dedup 10m' makes the topic remember keys")
             }
+            Code::Broker(ErrorCode::ExpectationFailed) => {
+                Some("read what was written meanwhile, then decide again")
+            }
+            Code::Broker(ErrorCode::VersionsOff) => {
+                Some("'weir topic create NAME --keyed-versions' makes a topic that keeps them")
+            }
             Code::Broker(_) => None,
         }
     }
@@ -299,10 +305,12 @@ fn broker_kind(code: ErrorCode) -> ErrorKind {
         C::GoingAway | C::NotOwner | C::StorageFull => ErrorKind::ServerBusy,
         C::TopicNotFound | C::PartitionNotFound | C::TopicDeleted => ErrorKind::NoSuchTopic,
         C::TopicExists | C::SnapshotExists => ErrorKind::AlreadyExists,
-        C::InvalidName | C::InvalidSetting | C::DedupOff | C::KeyInvalid => ErrorKind::Invalid,
-        C::KeyConflict => ErrorKind::Conflict,
+        C::InvalidName | C::InvalidSetting | C::DedupOff | C::KeyInvalid | C::VersionsOff => {
+            ErrorKind::Invalid
+        }
+        C::KeyConflict | C::ExpectationFailed => ErrorKind::Conflict,
         C::KeyExpired => ErrorKind::Expired,
-        C::DedupFull => ErrorKind::Quota,
+        C::DedupFull | C::VersionsFull | C::TooManyClaims => ErrorKind::Quota,
         C::BatchTooLarge => ErrorKind::TooLarge,
         C::SequenceForgotten
         | C::ProducerFenced
@@ -338,6 +346,7 @@ broker_texts! {
     3001 => "WEIR-3001", 3002 => "WEIR-3002", 3003 => "WEIR-3003", 3004 => "WEIR-3004", 3005 => "WEIR-3005",
     3006 => "WEIR-3006", 3007 => "WEIR-3007", 3008 => "WEIR-3008", 3009 => "WEIR-3009", 3010 => "WEIR-3010",
     3011 => "WEIR-3011", 3012 => "WEIR-3012", 3013 => "WEIR-3013", 3014 => "WEIR-3014", 3015 => "WEIR-3015",
+    3016 => "WEIR-3016", 3017 => "WEIR-3017", 3018 => "WEIR-3018", 3019 => "WEIR-3019",
     4001 => "WEIR-4001", 4002 => "WEIR-4002", 4003 => "WEIR-4003",
     4101 => "WEIR-4101", 4102 => "WEIR-4102", 4103 => "WEIR-4103", 4104 => "WEIR-4104", 4105 => "WEIR-4105",
     4106 => "WEIR-4106", 4107 => "WEIR-4107", 4108 => "WEIR-4108",

@@ -78,7 +78,19 @@ pub(crate) fn explain(topic: &str, fate: &RecordFate, first: &Receipt) -> Option
         }
         RecordFate::Expired => (format!("topic '{topic}'"), SendFailure::IdempotencyExpired),
         RecordFate::Full => (format!("topic '{topic}'"), SendFailure::DedupFull),
-        RecordFate::Off => (format!("topic '{topic}'"), SendFailure::Other),
+        RecordFate::Off | RecordFate::VersionsOff => (format!("topic '{topic}'"), SendFailure::Other),
+        RecordFate::Unmet(actual) => {
+            let actual = actual.get();
+            (
+                format!("topic '{topic}': it is at offset {actual}"),
+                SendFailure::Expectation { actual: Some(actual) },
+            )
+        }
+        RecordFate::UnmetAbsent => {
+            let text = format!("topic '{topic}': there is no record with its key");
+            (text, SendFailure::Expectation { actual: None })
+        }
+        RecordFate::VersionsFull => (format!("topic '{topic}'"), SendFailure::VersionsFull),
     };
     Some((Error::broker(fate.code()?, detail), reason))
 }

@@ -24,6 +24,14 @@ pub enum SendFailure {
     IdempotencyExpired,
     /// The broker has no room to remember its idempotency key now.
     DedupFull,
+    /// What it expected is not so.
+    Expectation {
+        /// What is so: the next offset of its partition, or the offset of the last record with its key; `None` if there never
+        /// was one.
+        actual: Option<u64>,
+    },
+    /// The broker has no room to remember the version of its key now.
+    VersionsFull,
     /// No answer came in time.
     DeliveryTimeout {
         /// How often it was sent.

@@ -64,7 +64,7 @@ mod watch;
 pub use checkpoint::Checkpoint;
 pub use error::{Class, Error, ErrorKind};
 pub use failure::{BatchError, BlockedBy, Pressure, SendError, SendFailure, TryEnqueueError};
-pub use message::{Delivered, Message, Receipt};
+pub use message::{Delivered, Expect, Message, Receipt};
 pub use options::{Breaker, Compression, Durability, Retry, Start, Tls, TransportProfile};
 pub use url::BrokerUrl;
 
@@ -79,7 +79,7 @@ pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};
 #[cfg(feature = "net")]
 pub use consumer::{
     Assigned, AssignmentListener, BoundedRead, Confirm, Consumer, ConsumerBuilder, ConsumerEvent,
-    ConsumerEvents, Control, GapReason, Revoking,
+    ConsumerEvents, Control, GapReason, KeyHistory, Revoking,
 };
 #[cfg(feature = "net")]
 pub use deliveries::Deliveries;

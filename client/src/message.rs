@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use weir_protocol::batch::Record;
-use weir_protocol::units::{Durability, Epoch, Timestamp, TopicId};
+use weir_protocol::batch::{Expectation, Record};
+use weir_protocol::units::{Durability, Epoch, Offset, Timestamp, TopicId};
 
 use crate::checkpoint::Checkpoint;
 
@@ -31,6 +31,8 @@ pub struct Message {
     pub idempotency_key: Option<Bytes>,
     /// The partition it must go to; `None` leaves the choice to the key.
     pub partition: Option<u32>,
+    /// What must be so for it to be stored.
+    pub expect: Option<Expect>,
     /// When it was made; `None` for the moment of sending. Kept to the millisecond.
     pub create_time: Option<SystemTime>,
 }
@@ -74,6 +76,13 @@ impl Message {
         self
     }
 
+    /// Sets what must be so for it to be stored.
+    #[must_use]
+    pub const fn expect(mut self, expect: Expect) -> Self {
+        self.expect = Some(expect);
+        self
+    }
+
     /// Sets when it was made.
     #[must_use]
     pub const fn create_time(mut self, time: SystemTime) -> Self {
@@ -87,6 +96,47 @@ impl Message {
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
         length(&self.key) + length(&self.value) + length(&self.idempotency_key) + headers
+    }
+}
+
+/// What must be so at the moment a message would be appended, for it to be stored. What was taken before it counts, whoever
+/// sent it, even if it is not acknowledged yet.
+///
+/// If it is not so, the message alone is refused: with [`SendFailure::Expectation`](crate::SendFailure::Expectation), which
+/// says what is so instead.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Expect {
+    /// The next offset of its partition is this one: it will be the message's own. Such a message begins a batch.
+    PartitionAt(u64),
+    /// The last record with its key stands at this offset. The topic must keep versions of keys, and the message have a key.
+    KeyAt(u64),
+    /// There never was a record with its key. The topic must keep versions of keys, and the message have a key.
+    KeyAbsent,
+}
+
+impl Expect {
+    pub(crate) const fn to_wire(self) -> Expectation {
+        match self {
+            Self::PartitionAt(offset) => Expectation::PartitionAt(Offset::new(offset)),
+            Self::KeyAt(offset) => Expectation::KeyAt(Offset::new(offset)),
+            Self::KeyAbsent => Expectation::KeyAbsent,
+        }
+    }
+
+    pub(crate) const fn from_wire(expectation: Expectation) -> Self {
+        match expectation {
+            Expectation::PartitionAt(offset) => Self::PartitionAt(offset.get()),
+            Expectation::KeyAt(offset) => Self::KeyAt(offset.get()),
+            Expectation::KeyAbsent => Self::KeyAbsent,
+        }
+    }
+
+    /// The largest offset it names.
+    pub(crate) const fn offset(self) -> u64 {
+        match self {
+            Self::PartitionAt(offset) | Self::KeyAt(offset) => offset,
+            Self::KeyAbsent => 0,
+        }
     }
 }
 
@@ -165,6 +215,7 @@ pub(crate) fn from_record(record: Record, created: SystemTime) -> Message {
         headers,
         idempotency_key: None,
         partition: None,
+        expect: None,
         create_time: Some(created),
     }
 }

@@ -147,6 +147,14 @@ impl Producer {
         self.enqueue_all(messages).await.await
     }
 
+    /// The fencing token of the name that the producer has claimed: each later holder has a higher one. Whatever is written
+    /// elsewhere on behalf of the holder can carry it, so that what an earlier holder does late can be told and refused there.
+    /// `None` without a name.
+    #[must_use]
+    pub fn token(&self) -> Option<u64> {
+        self.shared().token
+    }
+
     /// The producer as a sink.
     #[must_use]
     pub fn sink(&self) -> ProducerSink {

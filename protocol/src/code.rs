@@ -88,6 +88,10 @@ codes! {
     DedupFull = 3013, Retry, "no room to remember another idempotency key";
     DedupOff = 3014, Fix, "the topic takes no idempotency keys";
     KeyInvalid = 3015, Fix, "idempotency keys have 1 to 64 bytes";
+    ExpectationFailed = 3016, Fix, "what the record expected is not so";
+    VersionsOff = 3017, Fix, "the topic keeps no versions of keys";
+    VersionsFull = 3018, Retry, "no room to remember the version of another key";
+    TooManyClaims = 3019, Fix, "producers of the topic have claimed as many names as they may";
     OffsetOutOfRange = 4001, Fix, "the position is outside what the partition holds";
     DataCorrupt = 4002, Fix, "stored records are damaged";
     TooManySubscriptions = 4003, Fix, "too many subscriptions or partitions on this connection";

@@ -141,6 +141,8 @@ kinds! {
     RecordsAcked = 151,
     /// Client: leaves the group.
     LeaveGroup = 152,
+    /// Client: claims a name for its producer.
+    ClaimProducer = 176,
     /// Client: asks what is remembered of an idempotency key.
     FindKey = 184,
     /// Broker: what is.

@@ -31,6 +31,9 @@ pub const PUBLISH_EXCEPTIONS_MAX: usize = 16_384;
 /// Longest topic, group and client name.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// Names that producers of one topic may have claimed. Bounds what they take of a node's state near 200 KiB a topic.
+pub const CLAIMS_PER_TOPIC_MAX: usize = 1024;
+
 /// Longest explanation in an error, and longest version text.
 pub const TEXT_BYTES_MAX: usize = 1024;
 

@@ -4,6 +4,9 @@
 //! it. The newest keys, those of batches that are in no segment yet, are in memory ([`Recent`]). All older ones are on the disk,
 //! in generations: sorted files that never change, each with a filter in memory that tells most new keys from those it holds. A
 //! generation is dropped as a whole when none of its keys has to be remembered any more.
+//!
+//! Where the last record with a key of its own stands, its *version*, is such an entry, too, under a digest of its own kind. Its
+//! fingerprint is the topic, so that it can be told when it is not needed any more.
 
 mod digest;
 pub(crate) mod filter;
@@ -11,7 +14,7 @@ pub(crate) mod generation;
 mod recent;
 
 use weir_protocol::batch::StoredBatch;
-use weir_protocol::units::{Offset, PartitionId, Timestamp, TopicId};
+use weir_protocol::units::{Offset, PartitionId, PartitionKey, Timestamp, TopicId};
 
 pub use digest::{Fingerprint, KeyDigest, KeySeed};
 pub(crate) use generation::ENTRY_BYTES;
@@ -61,6 +64,23 @@ pub fn entries(seed: &KeySeed, topic: TopicId, batch: &StoredBatch) -> impl Iter
             digest: seed.digest(topic, row.routing_hash, key),
             fingerprint: Fingerprint(row.fingerprint),
             place: RecordPlace { partition: header.partition.partition, offset },
+            append_time: section.append_time,
+        })
+    })
+}
+
+/// The versions that a batch makes: one entry for each record that counts and has a key, as far as the batch names keys. Of
+/// one key the last entry is true.
+pub fn versions(seed: &KeySeed, partition: PartitionKey, batch: &StoredBatch) -> impl Iterator<Item = Entry> {
+    let (section, table) = (&batch.section, batch.producer.table());
+    let rows = table.has_record_keys().then(|| (0u32..).zip(table.rows()));
+    rows.into_iter().flatten().filter_map(move |(number, row)| {
+        let record_key = row.record_key.filter(|_| !section.voids.contains(number))?;
+        let offset = section.base_offset.advance(u64::from(number));
+        Some(Entry {
+            digest: seed.version(partition, record_key),
+            fingerprint: Fingerprint(partition.topic.to_bytes()),
+            place: RecordPlace { partition: partition.partition, offset },
             append_time: section.append_time,
         })
     })

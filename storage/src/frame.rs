@@ -11,6 +11,7 @@
 //!          Group: a group definition, count u32, positions: partition u32, offset u64
 //!          GroupDeleted: topic id (16), group u64
 //!          Settled: topic id (16), partition u32, group u64, count u32, ranges: from u64, to u64
+//!          Claim: topic id (16), producer u64, epoch u32, name
 //! ```
 //!
 //! All numbers are little endian. Within a virtual shard and an incarnation the sequence rises by one from frame to
@@ -25,10 +26,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::limits::{FRAME_BODY_BYTES_MAX, VIRTUAL_SHARDS};
 
+mod claim;
 mod group;
 mod skipped;
 mod topic;
 
+pub use claim::{Claim, ClaimedName};
 pub use group::{GroupDefinition, GroupPositions, SettledRecords};
 pub use skipped::SkippedBatch;
 pub use topic::TopicDefinition;
@@ -72,6 +75,8 @@ pub enum Frame {
     },
     /// A consumer group has settled records of a partition.
     Settled(SettledRecords),
+    /// A producer claimed a name.
+    Claim(ClaimedName),
 }
 
 /// Number of a frame among those of its virtual shard in one incarnation, from 0.
@@ -123,9 +128,11 @@ impl Frame {
             Self::Append { partition, .. } | Self::Trim { partition, .. } => virtual_shard_of(*partition),
             Self::Skipped(skipped) => virtual_shard_of(skipped.partition),
             Self::Settled(settled) => virtual_shard_of(settled.partition),
-            Self::Topic(_) | Self::TopicDeleted(_) | Self::Group(_) | Self::GroupDeleted { .. } => {
-                VirtualShard::ZERO
-            }
+            Self::Topic(_)
+            | Self::TopicDeleted(_)
+            | Self::Group(_)
+            | Self::GroupDeleted { .. }
+            | Self::Claim(_) => VirtualShard::ZERO,
         }
     }
 
@@ -140,6 +147,8 @@ impl Frame {
             | Self::Group(_)
             | Self::GroupDeleted { .. }
             | Self::Settled(_) => true,
+            // Nothing is freed by it.
+            Self::Claim(_) => false,
         }
     }
 
@@ -163,7 +172,8 @@ impl Frame {
             | Self::Trim { .. }
             | Self::Group(_)
             | Self::GroupDeleted { .. }
-            | Self::Settled(_) => Sequence::ZERO,
+            | Self::Settled(_)
+            | Self::Claim(_) => Sequence::ZERO,
         };
         let mut header = [0u8; FRAME_HEADER_BYTES];
         let mut rest = &mut header[..];
@@ -190,7 +200,8 @@ impl Frame {
             | Self::Skipped(_)
             | Self::Group(_)
             | Self::GroupDeleted { .. }
-            | Self::Settled(_) => None,
+            | Self::Settled(_)
+            | Self::Claim(_) => None,
         }
     }
 
@@ -257,6 +268,7 @@ impl Frame {
             Self::Group(_) => KIND_GROUP,
             Self::GroupDeleted { .. } => KIND_GROUP_DELETED,
             Self::Settled(_) => KIND_SETTLED,
+            Self::Claim(_) => KIND_CLAIM,
         }
     }
 
@@ -270,6 +282,7 @@ impl Frame {
             Self::Group(group) => group.length(),
             Self::GroupDeleted { .. } => GROUP_DELETED_BYTES,
             Self::Settled(settled) => settled.length(),
+            Self::Claim(claimed) => claimed.length(),
         }
     }
 
@@ -297,6 +310,7 @@ impl Frame {
                 out.put_u64_le(group.get());
             }
             Self::Settled(settled) => settled.encode(out),
+            Self::Claim(claimed) => claimed.encode(out),
         }
     }
 
@@ -327,6 +341,7 @@ impl Frame {
                 group: GroupId::new(reader.u64()?),
             },
             KIND_SETTLED => Self::Settled(SettledRecords::decode(&mut reader)?),
+            KIND_CLAIM => Self::Claim(ClaimedName::decode(&mut reader)?),
             kind => return Err(reader.error(Problem::Invalid { what: "frame kind", value: u64::from(kind) })),
         };
         reader.finish()?;
@@ -388,6 +403,7 @@ const KIND_SKIPPED: u8 = 5;
 const KIND_GROUP: u8 = 13;
 const KIND_GROUP_DELETED: u8 = 14;
 const KIND_SETTLED: u8 = 15;
+const KIND_CLAIM: u8 = 18;
 
 /// Where the virtual shard stands in the header.
 const SHARD_AT: usize = 6;

@@ -12,7 +12,7 @@ use weir_protocol::units::{
     Epoch, GroupId, Offset, PartitionId, PartitionKey, Sequence, Timestamp, TopicId, VirtualShard,
 };
 
-use crate::frame::{Frame, GroupDefinition, SkippedBatch, TopicDefinition, virtual_shard_of};
+use crate::frame::{Claim, Frame, GroupDefinition, SkippedBatch, TopicDefinition, virtual_shard_of};
 
 mod codec;
 mod given_up;
@@ -34,7 +34,12 @@ pub struct NodeState {
     pub partitions: BTreeMap<PartitionKey, PartitionState>,
     /// The consumer groups of them.
     pub groups: BTreeMap<GroupId, GroupDefinition>,
+    /// The names that producers of each topic have claimed.
+    pub claims: Claims,
 }
+
+/// Names that were claimed, and by whom, for each topic that has any.
+pub type Claims = BTreeMap<TopicId, BTreeMap<String, Claim>>;
 
 /// The state of a partition.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -60,7 +65,7 @@ pub struct PartitionState {
 pub enum Applied {
     /// The partition.
     Partition(PartitionKey),
-    /// The topic itself.
+    /// The topic itself, or the names that its producers have claimed.
     Topic,
     /// The topic, and with it these partitions are gone.
     TopicGone(BTreeSet<PartitionKey>),
@@ -123,6 +128,13 @@ impl NodeState {
                 self.partitions.entry(skipped.partition).or_default().skip(skipped);
                 Ok(Applied::Partition(skipped.partition))
             }
+            Frame::Claim(claimed) => {
+                if !self.topics.contains_key(&claimed.topic) {
+                    return Ok(Applied::Nothing);
+                }
+                self.claims.entry(claimed.topic).or_default().insert(claimed.name.clone(), claimed.claim);
+                Ok(Applied::Topic)
+            }
             Frame::Topic(definition) => {
                 self.topics.insert(definition.id, definition.clone());
                 Ok(Applied::Topic)
@@ -131,6 +143,7 @@ impl NodeState {
                 if self.topics.remove(topic).is_none() {
                     return Ok(Applied::Nothing);
                 }
+                self.claims.remove(topic);
                 let gone: BTreeSet<_> = self.partitions_of(*topic).map(|(partition, _)| partition).collect();
                 for partition in &gone {
                     self.partitions.remove(partition);

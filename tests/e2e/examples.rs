@@ -49,6 +49,33 @@ fn an_outbox_publishes_each_key_once_however_often_both_sides_are_killed() {
     assert_eq!(counts.len(), 2000);
 }
 
+#[test]
+fn accounts_lose_no_update_and_are_never_overdrawn_however_many_change_them_at_once() {
+    let broker = Broker::start();
+    broker.text(&["topic", "create", "accounts", "--partitions", "2", "--keyed-versions"]);
+    let each = |amount, times| {
+        let begin = |_| start(&broker, "account", &["accounts", "ann", amount, times]);
+        let processes: Vec<Process> = (0..4).map(begin).collect();
+        processes.into_iter().map(Process::finish).collect::<Vec<_>>()
+    };
+    for finished in each("10", "10") {
+        finished.expect_code(0);
+    }
+    // There is enough for 40 of 48 withdrawals.
+    let refused =
+        each("-10", "12").into_iter().filter(|finished| finished.stderr.contains("cannot spend 10"));
+    assert!(refused.count() >= 1, "somebody came too late");
+    let amounts: Vec<i64> =
+        values(&broker, "accounts").lines().map(|amount| amount.parse().expect("an amount")).collect();
+    assert_eq!(amounts.iter().filter(|amount| **amount == 10).count(), 40);
+    assert_eq!(amounts.iter().sum::<i64>(), 0);
+    let mut balance = 0;
+    assert!(amounts.into_iter().all(|amount| {
+        balance += amount;
+        balance >= 0
+    }));
+}
+
 /// Posts a body under a key. Gives status and text; nothing if the endpoint went away.
 fn post(address: &str, key: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;

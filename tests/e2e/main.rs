@@ -1,11 +1,13 @@
 //! The real binary, black box: what a user sees of a broker, a client and the network between them.
 
 mod abuse;
+mod claim;
 mod crash;
 mod damage;
 mod data;
 mod errors;
 mod examples;
+mod expect;
 mod faults;
 mod groups;
 mod keys;

@@ -8,14 +8,14 @@ use weir_broker::core::deframe::{Deframer, Found};
 use weir_broker::pool::BufferPool;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, take_frame};
 use weir_protocol::message::{
-    AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DedupDescription, DeleteGroup,
-    DeleteTopic, Deliver, DescribeDedup, DescribeGroup, DescribeTopic, Done, Explain, Explanation, Failure,
-    FindKey, Gap, GoAway, Grant, GroupDescription, GroupList, GroupReset, Heartbeat, Hello, JoinGroup,
-    KeyFound, LeaveGroup, ListGroups, ListTopics, Message, OpenProducer, PartitionAssigned, PartitionEnded,
-    PartitionLost, PartitionRevoked, PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck,
-    PublishExceptions, PublishOpen, PublishRejected, RecordsAcked, ReleasePartition, ResetGroup,
-    SnapshotCreated, SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo, TopicList,
-    TrimPartition, UnsubscribePartition, Welcome,
+    AckRecords, AlterTopic, ClaimProducer, CreateGroup, CreateSnapshot, CreateTopic, DedupDescription,
+    DeleteGroup, DeleteTopic, Deliver, DescribeDedup, DescribeGroup, DescribeTopic, Done, Explain,
+    Explanation, Failure, FindKey, Gap, GoAway, Grant, GroupDescription, GroupList, GroupReset, Heartbeat,
+    Hello, JoinGroup, KeyFound, LeaveGroup, ListGroups, ListTopics, Message, OpenProducer, PartitionAssigned,
+    PartitionEnded, PartitionLost, PartitionRevoked, PartitionStarted, PartitionTrimmed, ProducerOpened,
+    Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected, RecordsAcked, ReleasePartition,
+    ResetGroup, SnapshotCreated, SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo,
+    TopicList, TrimPartition, UnsubscribePartition, Welcome,
 };
 
 use crate::kind;
@@ -96,6 +96,7 @@ fn decode(frame: &RawFrame) -> Option<String> {
         FrameKind::PartitionTrimmed => again::<PartitionTrimmed>(frame),
         FrameKind::OpenProducer => again::<OpenProducer>(frame),
         FrameKind::ProducerOpened => again::<ProducerOpened>(frame),
+        FrameKind::ClaimProducer => again::<ClaimProducer>(frame),
         FrameKind::Explain => again::<Explain>(frame),
         FrameKind::Explanation => again::<Explanation>(frame),
         FrameKind::CreateSnapshot => again::<CreateSnapshot>(frame),

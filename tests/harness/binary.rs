@@ -57,6 +57,8 @@ fn build() -> PathBuf {
             "--bin",
             "weir",
             "--example",
+            "account",
+            "--example",
             "outbox",
             "--example",
             "payments",

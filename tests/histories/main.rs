@@ -9,7 +9,7 @@ use harness::check::INVARIANTS;
 use tempfile::TempDir;
 
 /// Histories, the invariant that the bad one breaks, and the lines of it that show that.
-const TWINS: [(&str, &str, &[usize]); 27] = [
+const TWINS: [(&str, &str, &[usize]); 28] = [
     ("lost-write", "no acknowledged write is lost", &[3, 4, 7]),
     ("lost-cache", "no acknowledged write is lost", &[2, 3, 4]),
     ("two-values", "an offset holds one value", &[1, 2, 3, 4, 5]),
@@ -34,6 +34,7 @@ const TWINS: [(&str, &str, &[usize]); 27] = [
     ("settled-lost", "the position of a group never goes back", &[6, 7, 8]),
     ("left-out", "a group gets every record", &[7, 8]),
     ("group-behind", "a group gets every record", &[8]),
+    ("lost-update", "no update of a counter is lost", &[1, 2, 3, 4, 5, 6, 7]),
     ("no-outcome", "everything comes to its end", &[3]),
     ("reader-behind", "everything comes to its end", &[5, 6, 7]),
     ("not-given-back", "everything comes to its end", &[1]),

@@ -61,6 +61,8 @@ pub(crate) enum Situation {
     KeyExpired,
     /// A key was looked for among those that were flushed.
     KeyProbe,
+    /// What a record expected was not so.
+    Unmet,
     /// A member was asked for a partition.
     Revoked,
     /// A lease ran out or was lost.
@@ -74,7 +76,7 @@ pub(crate) enum Situation {
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 33] = [
+    pub(crate) const ALL: [Self; 34] = [
         Self::Quarantine,
         Self::CleanStart,
         Self::CrashInCall,
@@ -103,6 +105,7 @@ impl Situation {
         Self::KeyConflict,
         Self::KeyExpired,
         Self::KeyProbe,
+        Self::Unmet,
         Self::Revoked,
         Self::LeaseLost,
         Self::AckFenced,

@@ -70,6 +70,11 @@ fn groups() {
     run::run(&ALL[8]);
 }
 
+#[test]
+fn counters() {
+    run::run(&ALL[9]);
+}
+
 /// Worlds until one fails, or somebody ends the process: `cargo test … --test sim -- --ignored --nocapture without_end`.
 #[test]
 #[ignore = "it never ends by itself"]

@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 }
 
 /// All workloads.
-pub(crate) const ALL: [Workload; 9] = [
+pub(crate) const ALL: [Workload; 10] = [
     Workload { name: "steady", draw: steady },
     Workload { name: "written", draw: written },
     Workload { name: "backlog", draw: backlog },
@@ -46,6 +46,7 @@ pub(crate) const ALL: [Workload; 9] = [
     Workload { name: "wide", draw: wide },
     Workload { name: "keys", draw: keys },
     Workload { name: "groups", draw: groups },
+    Workload { name: "counters", draw: counters },
 ];
 
 /// Settings of a topic.
@@ -57,6 +58,7 @@ pub(crate) const fn topic(partitions: u32) -> TopicSettings {
         batch_bytes_max: BATCH_BYTES_MAX,
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+        keyed_versions: false,
     }
 }
 
@@ -126,6 +128,7 @@ const PUBLISH: PublishPlan = PublishPlan {
     timeout: Duration::from_secs(120),
     linger: Duration::ZERO,
     keyed: false,
+    counters: 0,
 };
 
 const READ: ReadPlan =
@@ -239,4 +242,16 @@ fn groups(random: &mut Random) -> Plan {
     sizes.node.memory.groups = 1024 + 256 * partitions + 512 * members + ahead;
     let partitions = u32::try_from(partitions).unwrap_or(1);
     Plan { sizes, topic: topic(partitions), record_bytes: RECORD_BYTES, clients }
+}
+
+/// Clients that count together, each on what it has seen last.
+fn counters(random: &mut Random) -> Plan {
+    let timeout = Duration::from_secs(random.between(5, 60));
+    let counters = random.between(1, 12);
+    let publish = PublishPlan { counters, timeout, pause: 500 * MS, burst: 6, ..PUBLISH };
+    let written = PublishPlan { durability: Durability::Written, ..publish };
+    let clients =
+        vec![Work::Publish(publish), Work::Publish(publish), Work::Publish(written), Work::Read(READ)];
+    let topic = TopicSettings { keyed_versions: true, ..topic(2) };
+    Plan { sizes: sizes(random), topic, record_bytes: RECORD_BYTES, clients }
 }

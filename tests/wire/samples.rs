@@ -3,18 +3,18 @@
 use bytes::{Bytes, BytesMut};
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{
-    BatchBuilder, BatchIdentity, BrokerSection, Compression, ProducerBatch, RecordInput, StoredBatch,
-    TableRow, Voids,
+    BatchBuilder, BatchIdentity, BrokerSection, Compression, Expectation, ProducerBatch, RecordInput,
+    StoredBatch, TableRow, Voids,
 };
 use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::{
-    AckEntry, AlterTopic, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic, Done, Explain,
-    Explanation, Failure, Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer, OriginalRecord,
-    PartitionEnded, PartitionInfo, PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck,
-    PublishExceptions, PublishOpen, PublishRejected, RecordException, RecordFate, ServerLimits,
-    SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo,
-    TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition, Wait, WaitId, WaitsFor,
-    Welcome,
+    AckEntry, AlterTopic, ClaimProducer, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic,
+    Done, Explain, Explanation, Failure, Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer,
+    OriginalRecord, PartitionEnded, PartitionInfo, PartitionStarted, PartitionTrimmed, ProducerOpened,
+    Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected, RecordException, RecordFate,
+    ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, Throttled, TopicDescription,
+    TopicInfo, TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition, Wait, WaitId,
+    WaitsFor, Welcome,
 };
 use weir_protocol::units::{
     Durability, Epoch, Incarnation, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp,
@@ -51,6 +51,7 @@ pub(crate) fn all() -> Vec<Sample> {
     samples.extend(keys::all());
     samples.push(stored("batch-plain", plain_batch()));
     samples.push(stored("batch-full", full_batch(Compression::None)));
+    samples.push(stored("batch-expectations", expecting_batch()));
     samples
 }
 
@@ -114,6 +115,7 @@ fn settings() -> TopicSettings {
         batch_bytes_max: 0x0021_2223,
         explicit_partitions: true,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+        keyed_versions: false,
     }
 }
 
@@ -161,6 +163,14 @@ fn topics() -> Vec<Sample> {
                 request: REQUEST,
                 name: name.clone(),
                 settings: TopicSettings { dedup_horizon_us: None, ..settings() },
+            },
+        ),
+        Sample::message(
+            "create-topic-versions",
+            CreateTopic {
+                request: REQUEST,
+                name: name.clone(),
+                settings: TopicSettings { keyed_versions: true, ..settings() },
             },
         ),
         Sample::message("delete-topic", DeleteTopic { request: REQUEST, name: name.clone() }),
@@ -269,6 +279,10 @@ fn publishing() -> Vec<Sample> {
     vec![
         Sample::message("open-producer", OpenProducer { request: REQUEST }),
         Sample::message(
+            "claim-producer",
+            ClaimProducer { request: REQUEST, topic: TOPIC, name: "billing".to_owned() },
+        ),
+        Sample::message(
             "producer-opened",
             ProducerOpened { request: REQUEST, producer: PRODUCER, epoch: EPOCH },
         ),
@@ -286,6 +300,7 @@ fn publishing() -> Vec<Sample> {
             },
         ),
         Sample::message("publish-exceptions", exceptions()),
+        Sample::message("publish-exceptions-unmet", unmet()),
         Sample::message("grant", Grant { limit_bytes: 0x0102_0304_0506_0708 }),
         Sample::message("throttled", Throttled { retry_after_ms: 0x0102_0304 }),
     ]
@@ -300,6 +315,18 @@ fn exceptions() -> PublishExceptions {
         RecordFate::Expired,
         RecordFate::Full,
         RecordFate::Off,
+    ];
+    let exceptions = (0x0102..).zip(fates).map(|(record, fate)| RecordException { record, fate }).collect();
+    PublishExceptions { partition: PARTITION, sequence: SEQUENCE, exceptions }
+}
+
+/// One of each fate that has to do with expectations.
+fn unmet() -> PublishExceptions {
+    let fates = [
+        RecordFate::Unmet(OFFSET),
+        RecordFate::UnmetAbsent,
+        RecordFate::VersionsOff,
+        RecordFate::VersionsFull,
     ];
     let exceptions = (0x0102..).zip(fates).map(|(record, fate)| RecordException { record, fate }).collect();
     PublishExceptions { partition: PARTITION, sequence: SEQUENCE, exceptions }
@@ -400,6 +427,27 @@ fn plain_batch() -> StoredBatch {
     let mut builder = BatchBuilder::new(1000);
     let record = RecordInput { create_time: TIME, value: Some(b"hello"), ..RecordInput::default() };
     builder.push(&record).expect("the record fits");
+    let section =
+        BrokerSection { base_offset: OFFSET, append_time: TIME, partition_epoch: EPOCH, voids: Voids::NONE };
+    StoredBatch { section, producer: builder.finish(&identity(), Compression::None) }
+}
+
+/// Records that expect something, and one that has a key.
+fn expecting_batch() -> StoredBatch {
+    let mut builder = BatchBuilder::new(4000);
+    let expectations = [
+        Some(Expectation::PartitionAt(OFFSET)),
+        Some(Expectation::KeyAt(END)),
+        Some(Expectation::KeyAbsent),
+        None,
+    ];
+    for (expectation, key) in expectations.into_iter().zip(["", "a", "b", "c"]) {
+        let record_key = key.bytes().next().map(|byte| [byte; 16]);
+        let row = TableRow { expectation, record_key, ..TableRow::default() };
+        let record =
+            RecordInput { create_time: TIME, key: Some(key.as_bytes()), row, ..RecordInput::default() };
+        builder.push(&record).expect("the record fits");
+    }
     let section =
         BrokerSection { base_offset: OFFSET, append_time: TIME, partition_epoch: EPOCH, voids: Voids::NONE };
     StoredBatch { section, producer: builder.finish(&identity(), Compression::None) }

@@ -130,6 +130,12 @@ impl Coordinator {
             let detail = "who chooses partitions is fixed when a topic is made".to_owned();
             return Err((ErrorCode::InvalidSetting, detail));
         }
+        if settings.keyed_versions && !live.settings.keyed_versions {
+            let detail = format!(
+                "nobody knows the versions of the keys that topic '{name}' has: a new topic can keep them"
+            );
+            return Err((ErrorCode::InvalidSetting, detail));
+        }
         self.check_settings(&settings)?;
         let topic = self.topics.get_mut(name).expect("found above");
         topic.definition.settings = settings;
@@ -300,6 +306,7 @@ mod tests {
             batch_bytes_max: 1 << 20,
             explicit_partitions: false,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+            keyed_versions: false,
         }
     }
 
@@ -354,6 +361,17 @@ mod tests {
             let refusal = coordinator.create("a", bad, Timestamp::ZERO).unwrap_err();
             assert_eq!(refusal.0, ErrorCode::InvalidSetting, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn versions_of_keys_can_be_given_up_and_not_be_taken_up_again() {
+        let mut coordinator = coordinator();
+        let versioned = TopicSettings { keyed_versions: true, ..settings(1) };
+        let id = coordinator.create("a", versioned, Timestamp::ZERO).unwrap().id;
+        coordinator.confirm(id);
+        assert!(coordinator.alter("a", versioned).is_ok());
+        assert!(coordinator.alter("a", settings(1)).is_ok());
+        assert_eq!(coordinator.alter("a", versioned).unwrap_err().0, ErrorCode::InvalidSetting);
     }
 
     #[test]

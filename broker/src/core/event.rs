@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{
-    AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeDedup, DescribeGroup, DescribeTopic, Explain, FindKey, Heartbeat, JoinGroup, ListGroups,
-    ListTopics, OpenProducer, Publish, PublishOpen, ReleasePartition, ResetGroup, SubscribeOpen,
+    AckRecords, AlterTopic, ClaimProducer, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup,
+    DeleteTopic, DescribeDedup, DescribeGroup, DescribeTopic, Explain, FindKey, Heartbeat, JoinGroup,
+    ListGroups, ListTopics, OpenProducer, Publish, PublishOpen, ReleasePartition, ResetGroup, SubscribeOpen,
     SubscribePartition, TrimPartition, UnsubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
@@ -115,6 +115,8 @@ pub enum Request {
     Snapshot(CreateSnapshot),
     /// Give out a producer identity.
     OpenProducer(OpenProducer),
+    /// Give a name to a producer.
+    Claim(ClaimProducer),
     /// Something about consumer groups.
     Group(GroupRequest),
 }
@@ -178,6 +180,7 @@ impl Request {
             Self::Snapshot(create) => create.request,
             Self::OpenProducer(open) => open.request,
             Self::Group(request) => request.number(),
+            Self::Claim(claim) => claim.request,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! a runtime, a thread, a clock or a file, and maps have a fixed order: the same events give the same actions.
 
 pub mod bucket;
+pub mod claims;
 pub mod commit;
 pub mod conduct;
 pub mod coordinator;

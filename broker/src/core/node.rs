@@ -1,5 +1,6 @@
 //! The node: routes events to the machines that own what they are about. It has no arithmetic of its own.
 
+mod claim;
 mod dedup;
 mod explain;
 mod group;
@@ -17,6 +18,7 @@ use weir_protocol::units::{Epoch, Incarnation, PartitionId, PartitionKey, Produc
 use weir_storage::frame::{Frame, TopicDefinition};
 use weir_storage::state::{NodeState, PartitionState};
 
+use crate::core::claims::Claims;
 use crate::core::coordinator::{Coordinator, Refusal, TopicLimits};
 use crate::core::dedup::{Dedup, KeyCounts};
 use crate::core::event::{Flushed, Request};
@@ -63,6 +65,7 @@ pub struct Node {
     /// When the last event happened.
     now: Now,
     dedup: Dedup,
+    claims: Claims,
     /// Everything up to this one is durable.
     durable_through: Ticket,
     /// Who waits for the snapshot that is being made.
@@ -112,6 +115,8 @@ pub struct NodeFigures {
     pub duplicate_batches: u64,
     /// Keyed records of all topics.
     pub keyed: KeyCounts,
+    /// Records that were refused because what they expected was not so.
+    pub unmet_expectations: u64,
     /// Idempotency keys in memory.
     pub recent_keys: u64,
 }
@@ -148,6 +153,7 @@ impl Node {
             clients: BTreeMap::new(),
             now: Now::default(),
             dedup,
+            claims: Claims::recovered(state.claims.clone()),
             durable_through: Ticket::default(),
             snapshot: None,
             hot: HotCache::new(ledger),
@@ -260,6 +266,7 @@ impl Node {
             appended_bytes: self.counted.bytes,
             duplicate_batches: self.counted.duplicates,
             keyed: self.dedup.counted(),
+            unmet_expectations: self.dedup.unmet_expectations(),
             recent_keys: self.dedup.recent() as u64,
         }
     }
@@ -332,6 +339,7 @@ impl Node {
                 (describe.request, self.describe_dedup(lane, &describe, actions))
             }
             Request::Trim(trim) => (trim.request, self.trim(lane, &trim, actions)),
+            Request::Claim(claim) => (claim.request, self.claim(lane, &claim, actions)),
             Request::Snapshot(create) => (create.request, self.snapshot(lane, create, actions)),
             Request::Group(request) => return self.group_request(now, lane, request, actions),
             Request::OpenProducer(open) => {
@@ -378,6 +386,10 @@ impl Node {
                     self.group_durable(pending, actions);
                 }
                 Waiting::Acked(pending) => self.ack_durable(&pending, actions),
+                Waiting::Claim(pending) => {
+                    self.requests.ended(pending.lane);
+                    claim::answer(&pending, actions);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use weir_protocol::message::{
 };
 use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
+use crate::core::claims::PendingClaim;
 use crate::core::group::PendingAck;
 use crate::core::node::PendingGroup;
 use crate::core::trim::PendingTrim;
@@ -85,6 +86,8 @@ pub enum Waiting {
     Group(PendingGroup),
     /// Records that a consumer group has settled.
     Acked(PendingAck),
+    /// A name that is claimed.
+    Claim(PendingClaim),
 }
 
 /// A batch that waits for the journal.
@@ -267,7 +270,7 @@ impl Waiting {
         match self {
             Self::Append(append) => Some(append.lane),
             Self::Answer { lane, .. } => Some(*lane),
-            Self::Topic(_) | Self::Trim(_) | Self::Group(_) | Self::Acked(_) => None,
+            Self::Topic(_) | Self::Trim(_) | Self::Group(_) | Self::Acked(_) | Self::Claim(_) => None,
         }
     }
 
@@ -276,7 +279,7 @@ impl Waiting {
         let answer = match self {
             Self::Append(append) => append.answer.take(),
             Self::Answer { answer, .. } => answer.take(),
-            Self::Topic(_) | Self::Trim(_) | Self::Group(_) | Self::Acked(_) => None,
+            Self::Topic(_) | Self::Trim(_) | Self::Group(_) | Self::Acked(_) | Self::Claim(_) => None,
         };
         answer.map(|answer| match answer {
             Answer::Stored(entry, exceptions) => {

@@ -294,6 +294,8 @@ metrics! {
     keyed_expired: Counter = Counter::default(), "weir_keyed_records_expired_total";
     /// Keyed records that were refused for want of room for keys.
     keyed_full: Counter = Counter::default(), "weir_keyed_records_full_total";
+    /// Records whose expectation was not met.
+    expectations_unmet: Counter = Counter::default(), "weir_expectations_unmet_total";
     /// Idempotency keys in memory, of batches that are in no segment yet.
     keys_recent: Gauge = Gauge::default(), "weir_keys_recent";
     /// Idempotency keys on the disk.
@@ -374,6 +376,7 @@ impl Metrics {
         self.keyed_conflicts.follow(figures.keyed.conflicts);
         self.keyed_expired.follow(figures.keyed.expired);
         self.keyed_full.follow(figures.keyed.full);
+        self.expectations_unmet.follow(figures.unmet_expectations);
         self.keys_recent.set(figures.recent_keys);
     }
 

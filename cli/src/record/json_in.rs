@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use weir_client::Message;
+use weir_client::{Expect, Message};
 
 use crate::value::from_micros;
 
@@ -45,12 +45,32 @@ struct Line {
     id: Option<String>,
     id_b64: Option<String>,
     partition: Option<u32>,
+    expect: Option<ExpectLine>,
     create_time: Option<i64>,
     offset: Option<IgnoredAny>,
     #[serde(rename = "topic")]
     _topic: Option<IgnoredAny>,
     #[serde(rename = "timestamp")]
     _timestamp: Option<IgnoredAny>,
+}
+
+/// What must be so for the record to be stored: `{"key_at": 7}`, `{"partition_at": 7}` or `"key_absent"`.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ExpectLine {
+    PartitionAt(u64),
+    KeyAt(u64),
+    KeyAbsent,
+}
+
+impl From<ExpectLine> for Expect {
+    fn from(line: ExpectLine) -> Self {
+        match line {
+            ExpectLine::PartitionAt(offset) => Self::PartitionAt(offset),
+            ExpectLine::KeyAt(offset) => Self::KeyAt(offset),
+            ExpectLine::KeyAbsent => Self::KeyAbsent,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -73,6 +93,7 @@ pub(crate) fn parse_line(line: &[u8]) -> Result<Message, LineError> {
         headers: Vec::new(),
         idempotency_key: field("id", line.id, line.id_b64)?,
         partition: if line.offset.is_some() { None } else { line.partition },
+        expect: line.expect.map(Expect::from),
         create_time: line.create_time.map(from_micros),
     };
     for header in line.headers.unwrap_or_default() {
@@ -115,7 +136,7 @@ mod tests {
     fn every_field_is_taken() {
         let message = parse_line(
             br#"{"key":"k","value_b64":"/wA=","headers":[{"key":"h","value":"1"},{"key":"h"}],"id":"pay-7",
-                "partition":3,"create_time":-5}"#,
+                "partition":3,"expect":{"key_at":7},"create_time":-5}"#,
         )
         .unwrap();
         assert_eq!(message.key.as_deref(), Some(&b"k"[..]));
@@ -126,6 +147,11 @@ mod tests {
         );
         assert_eq!(message.idempotency_key.as_deref(), Some(&b"pay-7"[..]));
         assert_eq!(message.partition, Some(3));
+        assert_eq!(message.expect, Some(Expect::KeyAt(7)));
+        let absent = parse_line(br#"{"key":"k","expect":"key_absent"}"#).unwrap();
+        assert_eq!(absent.expect, Some(Expect::KeyAbsent));
+        let first = parse_line(br#"{"expect":{"partition_at":0}}"#).unwrap();
+        assert_eq!(first.expect, Some(Expect::PartitionAt(0)));
         assert_eq!(message.create_time, Some(from_micros(-5)));
     }
 

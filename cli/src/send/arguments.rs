@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use weir_client::Expect;
 
 use crate::value::{Rate, duration, rate};
 
@@ -13,8 +14,8 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Sends records to a topic and waits for their receipts.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "With --in json each line is an object with key, value, headers [{key, value}], id, partition \
-    and create_time; bytes that are not text stand in key_b64, value_b64 and id_b64. What 'weir tail --json' prints is \
+    after_help = "With --in json each line is an object with key, value, headers [{key, value}], id, partition, expect \
+    ({\"key_at\": 7}, {\"partition_at\": 7} or \"key_absent\") and create_time; bytes that are not text stand in key_b64, value_b64 and id_b64. What 'weir tail --json' prints is \
     taken as it is: a line with an offset keeps its key, value, headers, id and create_time, but not its partition."
 )]
 pub(crate) struct SendArguments {
@@ -35,12 +36,17 @@ pub(crate) struct SendArguments {
     /// Idempotency key of a single record, 1 to 64 bytes
     #[arg(long, value_name = "KEY")]
     pub(crate) id: Option<String>,
+    #[command(flatten)]
+    pub(crate) expect: ExpectArguments,
     /// What the input is: a record per line, a JSON object per line, or one record
     #[arg(long = "in", value_name = "FORMAT", value_enum, default_value = "lines")]
     pub(crate) input: InputFormat,
     /// Send no faster than this, such as 1k/s
     #[arg(long, value_parser = rate)]
     pub(crate) rate: Option<Rate>,
+    /// Claim this name among the topic's producers: whoever had it writes no more
+    #[arg(long, value_name = "NAME")]
+    pub(crate) claim: Option<String>,
     /// Make the topic if it is missing
     #[arg(long)]
     pub(crate) create: bool,
@@ -59,6 +65,31 @@ pub(crate) struct SendArguments {
     /// Print a JSON object per record when it is stored
     #[arg(long)]
     pub(crate) receipts: bool,
+}
+
+/// What must be so for a single record to be stored.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct ExpectArguments {
+    /// Store a single record only if its partition's next offset is this one
+    #[arg(long, value_name = "OFFSET")]
+    expect_partition_at: Option<u64>,
+    /// Store a single record only if the last one with its key is at this offset
+    #[arg(long, value_name = "OFFSET")]
+    expect_key_at: Option<u64>,
+    /// Store a single record only if there never was one with its key
+    #[arg(long)]
+    expect_key_absent: bool,
+}
+
+impl ExpectArguments {
+    /// What was chosen.
+    pub(crate) fn expect(self) -> Option<Expect> {
+        let key_at = self.expect_key_at.map(Expect::KeyAt);
+        let partition_at = self.expect_partition_at.map(Expect::PartitionAt);
+        let absent = self.expect_key_absent.then_some(Expect::KeyAbsent);
+        absent.or(key_at).or(partition_at)
+    }
 }
 
 impl SendArguments {

@@ -58,6 +58,10 @@ impl Input {
             let failure = Failure::usage("--id names one record, and the input may hold many");
             return Err(failure.help("give a VALUE or --in raw, or 'id' in each line of --in json"));
         }
+        if arguments.expect.expect().is_some() && !single && arguments.input != InputFormat::Raw {
+            let failure = Failure::usage("an expectation is of one record, and the input may hold many");
+            return Err(failure.help("give a VALUE or --in raw, or 'expect' in each line of --in json"));
+        }
         let (send, blocks) = mpsc::channel(BLOCKS_AHEAD);
         let mut input = Self {
             template: Template::new(arguments),

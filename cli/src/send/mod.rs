@@ -61,8 +61,11 @@ async fn open(arguments: &SendArguments, global: &Global, input: &mut Input) -> 
     }
     let tally = Arc::new(Tally::default());
     let failures = Arc::clone(&tally);
-    let producer = client
-        .producer(&arguments.topic)
+    let mut builder = client.producer(&arguments.topic);
+    if let Some(name) = &arguments.claim {
+        builder = builder.claim(name);
+    }
+    let producer = builder
         .durability(arguments.durability.into())
         .compression(arguments.compression.into())
         .delivery_timeout(arguments.delivery_timeout())
@@ -103,11 +106,12 @@ async fn send(
     let mut progress = Progress::start("sent", input.total_bytes());
     let feed = Feed::new(&producer, &tally, printer.as_ref(), arguments, interrupt);
     let fed = feed.run(input, &mut progress).await;
+    let token = producer.token();
     let report = producer.close(arguments.delivery_timeout()).await;
     if let Some(printer) = printer {
         printer.finish().await;
     }
-    let summary = Summary::new(&fed, &report, &tally, started);
+    let summary = Summary::new(&fed, &report, &tally, (started, token));
     progress.finish(summary.records, summary.bytes);
     if global.json {
         summary.print(&arguments.topic)?;
@@ -123,10 +127,12 @@ struct Summary {
     bytes: u64,
     without_receipt: u64,
     seconds: f64,
+    /// Of the name that was claimed.
+    token: Option<u64>,
 }
 
 impl Summary {
-    fn new(fed: &Fed, report: &DrainReport, tally: &Tally, started: Instant) -> Self {
+    fn new(fed: &Fed, report: &DrainReport, tally: &Tally, (started, token): (Instant, Option<u64>)) -> Self {
         let lost: usize = report.undelivered.iter().map(weir_client::Message::size).sum();
         let lost = u64::try_from(lost).unwrap_or(u64::MAX);
         Self {
@@ -134,6 +140,7 @@ impl Summary {
             bytes: fed.bytes.saturating_sub(lost.max(tally.failed_bytes())),
             without_receipt: fed.records.saturating_sub(report.delivered),
             seconds: started.elapsed().as_secs_f64(),
+            token,
         }
     }
 
@@ -145,6 +152,7 @@ impl Summary {
             "bytes": self.bytes,
             "seconds": self.seconds,
             "without_receipt": self.without_receipt,
+            "token": self.token,
         }))?;
         output.finish()
     }
@@ -184,7 +192,7 @@ mod tests {
     use super::*;
 
     fn summary(records: u64, without_receipt: u64) -> Summary {
-        Summary { records, bytes: 0, without_receipt, seconds: 1.0 }
+        Summary { records, bytes: 0, without_receipt, seconds: 1.0, token: None }
     }
 
     fn fed(failure: Option<Failure>, interrupted: bool) -> Fed {

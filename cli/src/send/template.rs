@@ -1,7 +1,7 @@
 //! What the options say about every record.
 
 use bytes::Bytes;
-use weir_client::Message;
+use weir_client::{Expect, Message};
 
 use super::SendArguments;
 
@@ -12,6 +12,7 @@ pub(crate) struct Template {
     headers: Vec<(String, Option<Bytes>)>,
     id: Option<Bytes>,
     partition: Option<u32>,
+    expect: Option<Expect>,
 }
 
 impl Template {
@@ -27,6 +28,7 @@ impl Template {
                 .collect(),
             id: arguments.id.as_ref().map(bytes),
             partition: arguments.partition,
+            expect: arguments.expect.expect(),
         }
     }
 
@@ -37,6 +39,7 @@ impl Template {
         message.headers.clone_from(&self.headers);
         message.idempotency_key.clone_from(&self.id);
         message.partition = self.partition;
+        message.expect = self.expect;
         message
     }
 
@@ -45,6 +48,7 @@ impl Template {
         message.key = message.key.or_else(|| self.key.clone());
         message.idempotency_key = message.idempotency_key.or_else(|| self.id.clone());
         message.partition = message.partition.or(self.partition);
+        message.expect = message.expect.or(self.expect);
         message.headers.extend_from_slice(&self.headers);
         message
     }
@@ -61,6 +65,7 @@ mod tests {
             headers: vec![("h".to_owned(), None)],
             id: None,
             partition: Some(3),
+            expect: None,
         };
         let bare = template.complete(Message::new("v"));
         assert_eq!((bare.key.as_deref(), bare.partition), (Some(&b"k"[..]), Some(3)));

@@ -40,6 +40,9 @@ pub(crate) struct TailArguments {
     /// How long a member keeps its partitions without being heard of [default: 10s]
     #[arg(long, value_name = "TIME", requires = "group", value_parser = duration)]
     pub(crate) lease: Option<Duration>,
+    /// Only the records with this key; all of its partition is read
+    #[arg(short, long, conflicts_with_all = ["partitions", "group"])]
+    pub(crate) key: Option<String>,
     /// How to print a record [default: %v\n]
     #[arg(short, long, value_parser = Format::parse, conflicts_with = "json", allow_hyphen_values = true)]
     pub(crate) format: Option<Format>,

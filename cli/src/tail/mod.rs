@@ -40,8 +40,9 @@ pub(crate) fn run(arguments: &TailArguments, global: &Global) -> Result<Exit, Fa
             opened = open(arguments, global) => opened?,
             () = interrupt.asked() => return Ok(Exit::Interrupted),
         };
+        let (key, left) = (arguments.key.clone(), arguments.count);
         let is_member = arguments.group.is_some();
-        let exit = Tail { printer, interrupt, left: arguments.count, is_member }.run(reading).await;
+        let exit = Tail { printer, key, interrupt, left, is_member }.run(reading).await;
         disconnect(client).await;
         exit
     });
@@ -51,9 +52,13 @@ pub(crate) fn run(arguments: &TailArguments, global: &Global) -> Result<Exit, Fa
 
 async fn open(arguments: &TailArguments, global: &Global) -> Result<(Client, Reading), Failure> {
     let client = connect(global, ConnectOptions::default()).await?;
-    let mut consumer = client.consumer(&arguments.topic).start(start(arguments, &client).await?);
-    if !arguments.partitions.is_empty() {
-        consumer = consumer.partitions(arguments.partitions.iter().copied());
+    let partitions = match &arguments.key {
+        Some(key) => vec![partition_of_key(&arguments.topic, key, &client).await?],
+        None => arguments.partitions.clone(),
+    };
+    let mut consumer = client.consumer(&arguments.topic).start(start(arguments, &partitions, &client).await?);
+    if !partitions.is_empty() {
+        consumer = consumer.partitions(partitions);
     }
     if let Some(group) = &arguments.group {
         consumer = consumer.group(group);
@@ -73,7 +78,7 @@ async fn open(arguments: &TailArguments, global: &Global) -> Result<(Client, Rea
 }
 
 /// The client's word for where to start.
-async fn start(arguments: &TailArguments, client: &Client) -> Result<Start, Failure> {
+async fn start(arguments: &TailArguments, partitions: &[u32], client: &Client) -> Result<Start, Failure> {
     Ok(match arguments.from {
         From::Earliest => Start::Earliest,
         From::Latest => Start::Latest,
@@ -83,16 +88,18 @@ async fn start(arguments: &TailArguments, client: &Client) -> Result<Start, Fail
             let now = std::time::SystemTime::now();
             Start::Timestamp(now.checked_sub(age).unwrap_or(std::time::UNIX_EPOCH))
         }
-        From::Offset(offset) => Start::Offset(partition_of_offset(arguments, client).await?, offset),
+        From::Offset(offset) => {
+            Start::Offset(partition_of_offset(&arguments.topic, partitions, client).await?, offset)
+        }
     })
 }
 
 /// The partition that an offset belongs to: there must be no choice.
-async fn partition_of_offset(arguments: &TailArguments, client: &Client) -> Result<u32, Failure> {
-    match arguments.partitions.as_slice() {
+async fn partition_of_offset(topic: &str, partitions: &[u32], client: &Client) -> Result<u32, Failure> {
+    match partitions {
         [partition] => return Ok(*partition),
         [] => {
-            let topic = client.admin().describe_topic(&arguments.topic).await?;
+            let topic = client.admin().describe_topic(topic).await?;
             if topic.partitions.len() == 1 {
                 return Ok(0);
             }
@@ -102,8 +109,21 @@ async fn partition_of_offset(arguments: &TailArguments, client: &Client) -> Resu
     Err(Failure::usage("an offset belongs to one partition, and there are several").help("name it with -p"))
 }
 
+/// The partition with the records of a key.
+async fn partition_of_key(topic: &str, key: &str, client: &Client) -> Result<u32, Failure> {
+    let settings = client.admin().describe_topic(topic).await?.settings;
+    settings.partition_of(key.as_bytes()).ok_or_else(|| {
+        let text = format_args!(
+            "producers of topic '{topic}' choose partitions: a key does not tell where its records are"
+        );
+        Failure::usage(text)
+    })
+}
+
 struct Tail {
     printer: Printer,
+    /// The key of the records that are printed; without one, all are.
+    key: Option<String>,
     interrupt: Interrupt,
     /// Records still to print; without a bound, none.
     left: Option<u64>,
@@ -148,7 +168,8 @@ impl Tail {
     }
 
     fn print(&mut self, records: &mut Vec<Delivered>, progress: &mut Progress) -> Result<(), Failure> {
-        for record in records.iter() {
+        let key = self.key.as_deref().map(str::as_bytes);
+        for record in records.iter().filter(|record| key.is_none() || record.key.as_deref() == key) {
             self.printer.print(record)?;
             if let Some(left) = &mut self.left {
                 *left = left.saturating_sub(1);

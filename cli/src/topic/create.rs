@@ -22,6 +22,9 @@ pub(crate) struct CreateArguments {
     /// Producers choose the partition of each record themselves
     #[arg(long)]
     explicit_partitions: bool,
+    /// Remember the last offset of each key, so that records can expect something of it
+    #[arg(long)]
+    keyed_versions: bool,
     /// Do nothing if there is such a topic with the same settings already
     #[arg(long)]
     if_missing: bool,
@@ -41,6 +44,9 @@ impl CreateArguments {
         }
         if let Some(horizon) = self.settings.dedup {
             spec = spec.dedup_horizon(horizon.0);
+        }
+        if self.keyed_versions {
+            spec = spec.keyed_versions();
         }
         if self.explicit_partitions { spec.explicit_partitions() } else { spec }
     }

@@ -18,6 +18,9 @@ pub(crate) struct EditArguments {
     partitions: Option<u32>,
     #[command(flatten)]
     settings: Changeable,
+    /// Forget the last offsets of keys, and take records that expect something of their key no more
+    #[arg(long)]
+    no_keyed_versions: bool,
 }
 
 impl EditArguments {
@@ -29,12 +32,13 @@ impl EditArguments {
             retention_bytes: retention_bytes.map(|keep| keep.0),
             batch_bytes_max: *batch_max,
             dedup_horizon: dedup.map(|keep| keep.0),
+            keyed_versions: self.no_keyed_versions.then_some(false),
         };
         if change == TopicChange::default() {
             let failure = Failure::usage("nothing to change");
-            return Err(
-                failure.help("give --partitions, --retention, --retention-bytes, --batch-max or --dedup")
-            );
+            let flags =
+                "--partitions, --retention, --retention-bytes, --batch-max, --dedup or --no-keyed-versions";
+            return Err(failure.help(format!("give {flags}")));
         }
         Ok(change)
     }

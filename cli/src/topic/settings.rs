@@ -40,6 +40,7 @@ pub(crate) fn json(settings: &TopicSettings) -> Map<String, Value> {
     object.insert("batch_bytes_max".to_owned(), json!(settings.batch_bytes_max));
     object.insert("explicit_partitions".to_owned(), json!(settings.explicit_partitions));
     object.insert("dedup_horizon_us".to_owned(), json!(horizon_us(settings)));
+    object.insert("keyed_versions".to_owned(), json!(settings.keyed_versions));
     object
 }
 

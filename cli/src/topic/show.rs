@@ -68,6 +68,7 @@ fn text(topic: &TopicDescription, keyed: &KeyedCounts, output: &mut Output) -> R
         ("explicit-partitions", chosen.explicit_partitions.to_string()),
         ("dedup", kept(settings::horizon_us(chosen).map(DurationText))),
         ("keyed-records", outcomes(keyed).map(|(name, count)| format!("{count} {name}")).join(", ")),
+        ("keyed-versions", chosen.keyed_versions.to_string()),
     ] {
         output.line(&format!("{name:<20} {value}"))?;
     }

@@ -24,7 +24,7 @@ use crate::net::lane::LANES_MAX;
 use crate::net::pool::BufferPool;
 use crate::net::shared::{Shared, lock};
 
-pub(crate) use task::{open_identity, run};
+pub(crate) use task::{claim, open_identity, run};
 
 /// What is behind a producer's lock.
 pub(crate) struct State {
@@ -49,6 +49,10 @@ pub(crate) struct ProducerShared {
     pub(crate) durability: Durability,
     pub(crate) compression: Compression,
     pub(crate) record_bytes_max: usize,
+    /// The broker is told each record's key.
+    pub(crate) keyed_versions: bool,
+    /// Tells the holders of its name apart, if it has claimed one.
+    pub(crate) token: Option<u64>,
     pub(crate) state: Mutex<State>,
     pub(crate) pool: BufferPool,
     pub(crate) on_failure: OnFailure,
@@ -75,6 +79,9 @@ pub(crate) struct Parts {
     pub(crate) durability: Durability,
     pub(crate) compression: Compression,
     pub(crate) record_bytes_max: usize,
+    /// The broker is told each record's key.
+    pub(crate) keyed_versions: bool,
+    pub(crate) token: Option<u64>,
     pub(crate) on_failure: OnFailure,
 }
 
@@ -99,6 +106,8 @@ impl ProducerShared {
             durability: parts.durability,
             compression: parts.compression,
             record_bytes_max: parts.record_bytes_max,
+            keyed_versions: parts.keyed_versions,
+            token: parts.token,
             state: Mutex::new(state),
             pool: BufferPool::new(pool_bytes),
             on_failure: parts.on_failure,
@@ -136,6 +145,10 @@ impl ProducerShared {
             let mut state = lock(&self.state);
             let state = &mut *state;
             let result = change(state, &mut completions);
+            if let Some(why) = state.machine.ended() {
+                state.closing.get_or_insert_with(|| why.clone());
+                wakers.extend(std::mem::take(&mut state.wakers).into_values());
+            }
             for done in &completions {
                 let records = u64::from(done.records);
                 match &done.outcome {

@@ -34,6 +34,7 @@ pub struct ProducerBuilder {
     delivery_timeout: Duration,
     on_failure: Option<OnFailure>,
     retry: Option<Retry>,
+    claim: Option<String>,
 }
 
 impl fmt::Debug for ProducerBuilder {
@@ -46,6 +47,7 @@ impl fmt::Debug for ProducerBuilder {
             .field("durability", &self.durability)
             .field("compression", &self.compression)
             .field("delivery_timeout", &self.delivery_timeout)
+            .field("claim", &self.claim)
             .finish_non_exhaustive()
     }
 }
@@ -63,6 +65,7 @@ impl ProducerBuilder {
             delivery_timeout: Duration::from_secs(120),
             on_failure: None,
             retry: None,
+            claim: None,
         }
     }
 
@@ -118,6 +121,16 @@ impl ProducerBuilder {
         self
     }
 
+    /// Claims a name among the producers of the topic, so that of all that claim it only the last one writes: whoever had it
+    /// before gets `WEIR-3005` for everything that was not taken yet, and ends. [`Producer::token`] tells holders apart.
+    ///
+    /// If the broker does not accept the producer's identity any more, because another one has the name or for any other reason,
+    /// the producer ends, too, and the name has to be claimed again.
+    pub fn claim(mut self, name: &str) -> Self {
+        self.claim = Some(name.to_owned());
+        self
+    }
+
     /// Asks the broker for the topic and an identity, and makes the producer.
     ///
     /// Waits for the connection, at most 30 s.
@@ -137,7 +150,10 @@ impl ProducerBuilder {
         }
         let shared = Arc::clone(&self.client.shared);
         let topic = admin::topic(&shared, &self.topic).await?;
-        let identity = publish::open_identity(&shared).await?;
+        let identity = match &self.claim {
+            Some(name) => publish::claim(&shared, topic.id, name).await?,
+            None => publish::open_identity(&shared).await?,
+        };
         let limits = shared.current.borrow().as_ref().map(|live| live.welcome.limits);
         let record_bytes_max = limits.map_or(BATCH_BYTES_LIMIT, |limits| limits.record_bytes_max);
         let batch_bytes_max = topic.settings.batch_bytes_max.min(BATCH_BYTES_LIMIT) as usize;
@@ -153,6 +169,7 @@ impl ProducerBuilder {
             unacked_batches: UNACKED_BATCHES_MAX,
             delivery_timeout: self.delivery_timeout,
             retry: self.retry.unwrap_or(shared.options.retry),
+            is_claimed: self.claim.is_some(),
         };
         let name = self.topic.clone();
         let log = move |failed: SendError| tracing::error!(error = %failed.error, topic = name, "a message was not delivered");
@@ -162,6 +179,8 @@ impl ProducerBuilder {
             durability: self.durability,
             compression: self.compression,
             record_bytes_max: record_bytes_max as usize,
+            keyed_versions: topic.settings.keyed_versions,
+            token: self.claim.is_some().then(|| u64::from(identity.epoch.get())),
             on_failure: self.on_failure.unwrap_or_else(|| Arc::new(log)),
         };
         let producer = Arc::new(ProducerShared::new(parts, Machine::new(options, identity, seed())));

@@ -7,18 +7,18 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use weir_protocol::ErrorCode;
-use weir_protocol::batch::{BatchBuilder, RecordInput, TableRow};
-use weir_protocol::limits::IDEMPOTENCY_KEY_BYTES_MAX;
+use weir_protocol::batch::{BatchBuilder, Expectation, RecordInput, TableRow};
+use weir_protocol::limits::{IDEMPOTENCY_KEY_BYTES_MAX, NUMBER_MAX};
 use weir_protocol::partitioner::routing_hash;
 use weir_protocol::units::{PartitionId, Timestamp};
 
-use crate::core::fingerprint::fingerprint;
+use crate::core::fingerprint::{fingerprint, record_key};
 use crate::core::producer::{LaneId, PushError, Routing, Why};
 use crate::deliveries::Deliveries;
 use crate::delivery::{BatchCell, Delivery};
 use crate::error::{ClientCode, Error};
 use crate::failure::{SendError, SendFailure};
-use crate::message::{Message, timestamp};
+use crate::message::{Expect, Message, timestamp};
 use crate::net::lane::LANES_MAX;
 use crate::net::publish::{ProducerShared, State};
 use crate::net::shared::lock;
@@ -77,7 +77,7 @@ impl Producer {
     pub(super) fn place(&self, message: &Message, reserved: Option<u64>) -> Result<Delivery, Refused> {
         self.check_circuit()?;
         let shared = self.shared();
-        let (routing, row) = check(message, shared.record_bytes_max)?;
+        let (routing, row) = check(message, shared)?;
         let created = timestamp(message.create_time.unwrap_or_else(SystemTime::now));
         let mut placing = Placing::begin(shared);
         let placed = with_record(message, row, created, |record| {
@@ -103,7 +103,7 @@ impl Producer {
         let mut bytes = 0;
         let mut placing = Placing::begin(shared);
         let mut place = |message: &Message| {
-            let (routing, row) = check(message, shared.record_bytes_max)?;
+            let (routing, row) = check(message, shared)?;
             let created = message.create_time.map_or(now, timestamp);
             with_record(message, row, created, |record| {
                 let (cell, index) = placing.push(routing, message.size(), None, record)?;
@@ -170,12 +170,19 @@ fn with_record<R>(
     }
 }
 
-/// What a message must be, whatever the topic; and how it finds its partition.
-pub(super) fn check(message: &Message, record_bytes_max: usize) -> Result<(Routing, TableRow<'_>), Refused> {
-    if message.size() > record_bytes_max {
-        return Err(too_large(message.size(), record_bytes_max));
+/// What a message must be; and how it finds its partition.
+fn check<'a>(message: &'a Message, shared: &ProducerShared) -> Result<(Routing, TableRow<'a>), Refused> {
+    if message.size() > shared.record_bytes_max {
+        return Err(too_large(message.size(), shared.record_bytes_max));
     }
     let mut row = TableRow::default();
+    if shared.keyed_versions {
+        row.record_key = Some(message.key.as_deref().map_or([0; 16], record_key));
+    }
+    if let Some(expect) = message.expect {
+        row.expectation = Some(checked(expect, message)?);
+        row.record_key = row.record_key.or_else(|| message.key.as_deref().map(record_key));
+    }
     let routing_key = message.key.as_deref().or(message.idempotency_key.as_deref());
     let hash = routing_key.map(routing_hash);
     if let Some(key) = message.idempotency_key.as_deref() {
@@ -195,6 +202,19 @@ pub(super) fn check(message: &Message, record_bytes_max: usize) -> Result<(Routi
         (None, None) => Routing::Any,
     };
     Ok((routing, row))
+}
+
+/// What a message expects, if it can be said of it.
+fn checked(expect: Expect, message: &Message) -> Result<Expectation, Refused> {
+    let expectation = expect.to_wire();
+    let problem = if expectation.is_of_key() && message.key.is_none() {
+        "a message that expects something of its key has a key".to_owned()
+    } else if expect.offset() > NUMBER_MAX {
+        format!("{} is no offset", expect.offset())
+    } else {
+        return Ok(expectation);
+    };
+    Err(Refused::Failed(Error::invalid(problem), SendFailure::Other))
 }
 
 fn too_large(bytes: usize, limit: usize) -> Refused {

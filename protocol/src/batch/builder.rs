@@ -4,7 +4,7 @@ use bytes::BufMut;
 use thiserror::Error;
 
 use crate::batch::{
-    Compression, PRODUCER_HEADER_BYTES, ProducerBatch, ProducerHeader, TableBuilder, TableRow,
+    Compression, Expectation, PRODUCER_HEADER_BYTES, ProducerBatch, ProducerHeader, TableBuilder, TableRow,
 };
 use crate::limits::{BATCH_BYTES_LIMIT, BATCH_RECORDS_MAX, RECORD_HEADERS_MAX};
 use crate::units::{Epoch, PartitionKey, ProducerId, Sequence, Timestamp};
@@ -133,7 +133,10 @@ impl BatchBuilder {
         let inner = inner_length(record, delta_ms, self.record_count);
         let outer = inner + zigzag_len(signed(inner));
         let length = self.bytes.len() + outer + self.table.length_with(&record.row);
-        if length > self.bytes_max || self.record_count == BATCH_RECORDS_MAX {
+        // It names the offset of its batch.
+        let must_be_first = matches!(record.row.expectation, Some(Expectation::PartitionAt(_)));
+        let has_room = self.record_count < BATCH_RECORDS_MAX && (self.is_empty() || !must_be_first);
+        if length > self.bytes_max || !has_room {
             return Err(self.refusal(record));
         }
         self.table.push(&record.row);

@@ -11,6 +11,7 @@
 
 mod builder;
 mod compression;
+mod expectation;
 mod header;
 mod record;
 mod section;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use builder::{BatchBuilder, BatchIdentity, BuildError, RecordInput};
 pub use compression::Compression;
+pub use expectation::Expectation;
 pub use header::{PRODUCER_HEADER_BYTES, ProducerBatch, ProducerHeader};
 pub use record::{Header, Headers, Record, Records};
 pub use section::{BROKER_SECTION_BYTES, BrokerSection, StoredBatch, Voids};

@@ -5,6 +5,7 @@
 
 use bytes::BufMut;
 
+use crate::batch::Expectation;
 use crate::error::{DecodeError, Problem};
 use crate::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::read::Reader;
@@ -21,7 +22,16 @@ const DELIVER_AT: u16 = 1 << 3;
 /// 8 bytes a record: microseconds, 0 for "no limit".
 const TIME_TO_LIVE: u16 = 1 << 4;
 
-const COLUMNS_KNOWN: u16 = ROUTING_HASH | IDEMPOTENCY_KEY | FINGERPRINT | DELIVER_AT | TIME_TO_LIVE;
+/// 9 bytes a record: what must be true for it to be stored.
+const EXPECTATION: u16 = 1 << 5;
+/// 16 bytes a record: hash of its key, zeros for a record without one.
+const RECORD_KEY: u16 = 1 << 6;
+
+const COLUMNS_KNOWN: u16 =
+    ROUTING_HASH | IDEMPOTENCY_KEY | FINGERPRINT | DELIVER_AT | TIME_TO_LIVE | EXPECTATION | RECORD_KEY;
+
+/// What stands in the column of keys for a record that has none.
+const NO_KEY: [u8; 16] = [0; 16];
 
 /// What the table says about one record.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -36,6 +46,10 @@ pub struct TableRow<'a> {
     pub deliver_at: Option<Timestamp>,
     /// Not to be delivered later than this many microseconds after it was appended.
     pub time_to_live_us: Option<u64>,
+    /// What must be true for it to be stored.
+    pub expectation: Option<Expectation>,
+    /// Hash of its key, where the broker is to know it. Zeros say that the record has none: they are read as `None`.
+    pub record_key: Option<[u8; 16]>,
 }
 
 /// A verified record table.
@@ -47,6 +61,8 @@ pub struct RecordTable<'a> {
     fingerprints: &'a [u8],
     deliver_at: &'a [u8],
     time_to_live: &'a [u8],
+    expectations: &'a [u8],
+    record_keys: &'a [u8],
     record_count: u32,
 }
 
@@ -84,8 +100,46 @@ impl<'a> RecordTable<'a> {
         table.fingerprints = column(FINGERPRINT, 16)?;
         table.deliver_at = column(DELIVER_AT, 8)?;
         table.time_to_live = column(TIME_TO_LIVE, 8)?;
+        let expectations_at = reader.position();
+        let mut column = |bit: u16, width: usize| {
+            if columns & bit == 0 { Ok(&[][..]) } else { reader.take(rows * width) }
+        };
+        table.expectations = column(EXPECTATION, Expectation::BYTES)?;
+        table.record_keys = column(RECORD_KEY, NO_KEY.len())?;
         reader.finish()?;
+        table.check_expectations(expectations_at)?;
         Ok(table)
+    }
+
+    /// Verifies that each expectation is one, and can be decided: by the place of the batch, or by the record's key.
+    fn check_expectations(&self, at: usize) -> Result<(), DecodeError> {
+        for (row, entry) in self.expectations.as_chunks().0.iter().enumerate() {
+            let at = at + row * Expectation::BYTES;
+            let is_possible = match Expectation::decode(entry).map_err(|error| error.shifted(at))? {
+                None => true,
+                Some(Expectation::PartitionAt(_)) => row == 0,
+                Some(Expectation::KeyAt(_) | Expectation::KeyAbsent) => self.record_key(row).is_some(),
+            };
+            if !is_possible {
+                let value = entry.first().copied().map_or(0, u64::from);
+                return Err(DecodeError::new(at, Problem::Invalid { what: "expectation", value }));
+            }
+        }
+        Ok(())
+    }
+
+    fn record_key(&self, row: usize) -> Option<[u8; 16]> {
+        self.record_keys.as_chunks().0.get(row).copied().filter(|key| *key != NO_KEY)
+    }
+
+    /// Whether the broker is told which records have which keys.
+    pub const fn has_record_keys(&self) -> bool {
+        !self.record_keys.is_empty()
+    }
+
+    /// Whether anything of single records has to be looked at before the batch is stored.
+    pub const fn needs_deciding(&self) -> bool {
+        self.has_idempotency_keys() || self.has_record_keys() || !self.expectations.is_empty()
     }
 
     /// Whether any record has an idempotency key.
@@ -105,6 +159,9 @@ impl<'a> RecordTable<'a> {
     }
 
     /// The rows, one for each record, in order. Without any column all rows are empty.
+    ///
+    /// # Panics
+    /// Never: the columns were verified when the table was decoded.
     pub fn rows(self) -> impl Iterator<Item = TableRow<'a>> {
         let mut keys = Reader::new(self.keys);
         (0..self.record_count as usize).map(move |row| TableRow {
@@ -122,6 +179,13 @@ impl<'a> RecordTable<'a> {
                 0 => None,
                 micros => Some(micros),
             },
+            expectation: self
+                .expectations
+                .as_chunks()
+                .0
+                .get(row)
+                .and_then(|entry| Expectation::decode(entry).expect("verified when the table was decoded")),
+            record_key: self.record_key(row),
         })
     }
 }
@@ -141,6 +205,8 @@ pub struct TableBuilder {
     fingerprints: Vec<[u8; 16]>,
     deliver_at: Vec<i64>,
     time_to_live: Vec<u64>,
+    expectations: Vec<[u8; Expectation::BYTES]>,
+    record_keys: Vec<[u8; 16]>,
 }
 
 impl TableBuilder {
@@ -174,6 +240,12 @@ impl TableBuilder {
         if self.columns & TIME_TO_LIVE != 0 {
             put_at(&mut self.time_to_live, earlier, row.time_to_live_us.unwrap_or(0));
         }
+        if self.columns & EXPECTATION != 0 {
+            put_at(&mut self.expectations, earlier, Expectation::encode(row.expectation));
+        }
+        if self.columns & RECORD_KEY != 0 {
+            put_at(&mut self.record_keys, earlier, row.record_key.unwrap_or(NO_KEY));
+        }
     }
 
     /// The columns the table has, as a bit set.
@@ -200,6 +272,8 @@ impl TableBuilder {
         self.fingerprints.iter().for_each(|fingerprint| out.put_slice(fingerprint));
         self.deliver_at.iter().for_each(|moment| out.put_i64_le(*moment));
         self.time_to_live.iter().for_each(|micros| out.put_u64_le(*micros));
+        self.expectations.iter().for_each(|entry| out.put_slice(entry));
+        self.record_keys.iter().for_each(|key| out.put_slice(key));
     }
 }
 
@@ -214,6 +288,12 @@ fn columns_of(row: &TableRow<'_>) -> u16 {
     }
     if row.time_to_live_us.is_some_and(|micros| micros != 0) {
         columns |= TIME_TO_LIVE;
+    }
+    if row.expectation.is_some() {
+        columns |= EXPECTATION;
+    }
+    if row.record_key.is_some() {
+        columns |= RECORD_KEY;
     }
     columns
 }
@@ -235,6 +315,12 @@ const fn row_width(columns: u16) -> usize {
     }
     if columns & TIME_TO_LIVE != 0 {
         width += 8;
+    }
+    if columns & EXPECTATION != 0 {
+        width += Expectation::BYTES;
+    }
+    if columns & RECORD_KEY != 0 {
+        width += NO_KEY.len();
     }
     width
 }

@@ -24,6 +24,8 @@ struct Given {
     fingerprint: [u8; 16],
     deliver_at: Option<i64>,
     time_to_live_us: Option<u64>,
+    expectation: Option<Expectation>,
+    record_key: Option<[u8; 16]>,
 }
 
 impl Given {
@@ -45,6 +47,8 @@ impl Given {
                 fingerprint: self.fingerprint,
                 deliver_at: self.deliver_at.map(Timestamp::from_micros),
                 time_to_live_us: self.time_to_live_us,
+                expectation: self.expectation,
+                record_key: self.record_key,
             },
         })
     }
@@ -65,8 +69,15 @@ fn given() -> impl Strategy<Value = Given> {
     let header = ("[a-zé]{0,6}", option::of(bytes(12)));
     let plain = (any::<i32>(), option::of(bytes(40)), option::of(bytes(300)), vec(header, 0..4));
     let key = option::weighted(0.3, vec(any::<u8>(), 1..65));
-    let row =
-        (any::<u64>(), key, any::<[u8; 16]>(), option::weighted(0.2, 1i64..), option::weighted(0.2, 1u64..));
+    let version = (any::<[u8; 16]>(), option::of(option::of(0..=NUMBER_MAX)));
+    let row = (
+        any::<u64>(),
+        key,
+        any::<[u8; 16]>(),
+        option::weighted(0.2, 1i64..),
+        option::weighted(0.2, 1u64..),
+        option::weighted(0.2, version),
+    );
     (plain, row).prop_map(|((create_time_ms, key, value, headers), row)| Given {
         create_time_ms: i64::from(create_time_ms),
         key,
@@ -77,6 +88,14 @@ fn given() -> impl Strategy<Value = Given> {
         fingerprint: row.2,
         deliver_at: row.3,
         time_to_live_us: row.4,
+        expectation: row.5.and_then(|(_, expected)| expected).map(|expected| {
+            expected.map_or(Expectation::KeyAbsent, |offset| Expectation::KeyAt(Offset::new(offset)))
+        }),
+        record_key: row.5.map(|(key, _)| key).map(|[first, rest @ ..]| {
+            let mut key = [first | 1; 16];
+            key[1..].copy_from_slice(&rest);
+            key
+        }),
     })
 }
 
@@ -136,6 +155,8 @@ fn read_back(batch: &ProducerBatch) -> Vec<Given> {
             fingerprint: row.fingerprint,
             deliver_at: row.deliver_at.map(Timestamp::as_micros),
             time_to_live_us: row.time_to_live_us,
+            expectation: row.expectation,
+            record_key: row.record_key,
         })
         .collect()
 }

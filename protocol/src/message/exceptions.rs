@@ -45,6 +45,14 @@ pub enum RecordFate {
     Full,
     /// The topic takes no idempotency keys.
     Off,
+    /// What it expected is not so: the offset that is next in its partition, or that of the last record with its key.
+    Unmet(Offset),
+    /// It expected a record with its key, and there never was one.
+    UnmetAbsent,
+    /// It expected something of its key, and the topic keeps no versions of keys.
+    VersionsOff,
+    /// There is no room to remember the version of its key.
+    VersionsFull,
 }
 
 /// Where the record stands that an idempotency key belongs to.
@@ -67,6 +75,9 @@ impl RecordFate {
             Self::Expired => Some(ErrorCode::KeyExpired),
             Self::Full => Some(ErrorCode::DedupFull),
             Self::Off => Some(ErrorCode::DedupOff),
+            Self::Unmet(_) | Self::UnmetAbsent => Some(ErrorCode::ExpectationFailed),
+            Self::VersionsOff => Some(ErrorCode::VersionsOff),
+            Self::VersionsFull => Some(ErrorCode::VersionsFull),
         }
     }
 
@@ -77,6 +88,10 @@ impl RecordFate {
             Self::Expired => 2,
             Self::Full => 3,
             Self::Off => 4,
+            Self::Unmet(_) => 5,
+            Self::UnmetAbsent => 6,
+            Self::VersionsOff => 7,
+            Self::VersionsFull => 8,
         }
     }
 }
@@ -87,7 +102,13 @@ impl RecordException {
     fn encode(&self, out: &mut impl BufMut) {
         let original = match self.fate {
             RecordFate::Duplicate(original) | RecordFate::Conflict(original) => original,
-            RecordFate::Expired | RecordFate::Full | RecordFate::Off => OriginalRecord::default(),
+            RecordFate::Unmet(actual) => OriginalRecord { offset: actual, ..OriginalRecord::default() },
+            RecordFate::Expired
+            | RecordFate::Full
+            | RecordFate::Off
+            | RecordFate::UnmetAbsent
+            | RecordFate::VersionsOff
+            | RecordFate::VersionsFull => OriginalRecord::default(),
         };
         out.put_u32_le(self.record);
         out.put_u8(self.fate.number());
@@ -115,6 +136,10 @@ impl RecordException {
             2 => RecordFate::Expired,
             3 => RecordFate::Full,
             4 => RecordFate::Off,
+            5 => RecordFate::Unmet(offset),
+            6 => RecordFate::UnmetAbsent,
+            7 => RecordFate::VersionsOff,
+            8 => RecordFate::VersionsFull,
             other => {
                 let problem = Problem::Invalid { what: "fate of a record", value: u64::from(other) };
                 return Err(DecodeError::new(number_at, problem));

@@ -6,6 +6,7 @@ use crate::error::DecodeError;
 use crate::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, put_header};
 use crate::read::Reader;
 
+mod claim;
 mod dedup;
 mod exceptions;
 mod explain;
@@ -21,6 +22,7 @@ mod tests;
 mod topic;
 mod trim;
 
+pub use claim::ClaimProducer;
 pub use dedup::{
     DedupDescription, DedupFigures, DescribeDedup, FindKey, KeyFound, KeyedCounts, RememberedKey, TopicDedup,
 };

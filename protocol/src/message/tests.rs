@@ -100,14 +100,15 @@ fn trim_before() -> impl Strategy<Value = TrimBefore> {
 fn settings() -> impl Strategy<Value = TopicSettings> {
     let limit = || option::of(any::<u64>());
     let horizon = prop_oneof![limit(), Just(Some(DEDUP_HORIZON_US_DEFAULT))];
-    (any::<u32>(), limit(), limit(), any::<u32>(), any::<bool>(), horizon).prop_map(
-        |(partitions, age, bytes, batch_bytes_max, explicit_partitions, dedup_horizon_us)| TopicSettings {
+    (any::<u32>(), limit(), limit(), any::<u32>(), any::<(bool, bool)>(), horizon).prop_map(
+        |(partitions, age, bytes, batch_bytes_max, choices, dedup_horizon_us)| TopicSettings {
             partitions,
             retention_age_us: age,
             retention_bytes: bytes,
             batch_bytes_max,
-            explicit_partitions,
+            explicit_partitions: choices.0,
             dedup_horizon_us,
+            keyed_versions: choices.1,
         },
     )
 }
@@ -158,6 +159,10 @@ fn exception() -> impl Strategy<Value = RecordException> {
         Just(RecordFate::Expired),
         Just(RecordFate::Full),
         Just(RecordFate::Off),
+        offset().prop_map(RecordFate::Unmet),
+        Just(RecordFate::UnmetAbsent),
+        Just(RecordFate::VersionsOff),
+        Just(RecordFate::VersionsFull),
     ];
     (0..BATCH_RECORDS_MAX, fate).prop_map(|(record, fate)| RecordException { record, fate })
 }
@@ -288,11 +293,12 @@ proptest! {
 
     #[test]
     fn publish_messages_round_trip(
-        request in any::<u32>(), producer in any::<u64>(), epoch in any::<u32>(), topic in topic_id(),
+        request in any::<u32>(), name in text(128), producer in any::<u64>(), epoch in any::<u32>(), topic in topic_id(),
         durability in durability(), acked_below in sequence(), value in vec(any::<u8>(), 0..200),
         entries in vec(ack_entry(), 0..8),
     ) {
         round_trip(&OpenProducer { request });
+        round_trip(&ClaimProducer { request, topic, name });
         let (producer, epoch) = (ProducerId::new(producer), Epoch::new(epoch));
         round_trip(&ProducerOpened { request, producer, epoch });
         round_trip(&PublishOpen { topic, durability });
@@ -381,6 +387,7 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::PartitionTrimmed => decode::<PartitionTrimmed>(frame),
         FrameKind::OpenProducer => decode::<OpenProducer>(frame),
         FrameKind::ProducerOpened => decode::<ProducerOpened>(frame),
+        FrameKind::ClaimProducer => decode::<ClaimProducer>(frame),
         FrameKind::CreateSnapshot => decode::<CreateSnapshot>(frame),
         FrameKind::SnapshotCreated => decode::<SnapshotCreated>(frame),
         FrameKind::PublishOpen => decode::<PublishOpen>(frame),
@@ -487,6 +494,7 @@ fn settings_of_a_later_version_are_read_as_far_as_they_are_known() {
         batch_bytes_max: 1000,
         explicit_partitions: true,
         dedup_horizon_us: Some(7),
+        keyed_versions: true,
     };
     let mut bytes = Vec::new();
     settings.encode(&mut bytes);

@@ -25,12 +25,15 @@ pub struct TopicSettings {
     pub explicit_partitions: bool,
     /// Microseconds for which idempotency keys are remembered; `None` refuses records that have one.
     pub dedup_horizon_us: Option<u64>,
+    /// The offset of the last record of each key is remembered.
+    pub keyed_versions: bool,
 }
 
 const SETTING_AGE: u8 = 1;
 const SETTING_BYTES: u8 = 1 << 1;
 const SETTING_EXPLICIT: u8 = 1 << 2;
 const SETTING_DEDUP_OFF: u8 = 1 << 3;
+const SETTING_VERSIONS: u8 = 1 << 4;
 
 impl TopicSettings {
     /// Bytes of the fields that are always there.
@@ -50,7 +53,8 @@ impl TopicSettings {
             flag(self.retention_age_us.is_some(), SETTING_AGE)
                 | flag(self.retention_bytes.is_some(), SETTING_BYTES)
                 | flag(self.explicit_partitions, SETTING_EXPLICIT)
-                | flag(self.dedup_horizon_us.is_none(), SETTING_DEDUP_OFF),
+                | flag(self.dedup_horizon_us.is_none(), SETTING_DEDUP_OFF)
+                | flag(self.keyed_versions, SETTING_VERSIONS),
         );
         out.put_u64_le(self.retention_age_us.unwrap_or(0));
         out.put_u64_le(self.retention_bytes.unwrap_or(0));
@@ -85,6 +89,7 @@ impl TopicSettings {
             batch_bytes_max,
             explicit_partitions: flags & SETTING_EXPLICIT != 0,
             dedup_horizon_us: (flags & SETTING_DEDUP_OFF == 0).then_some(horizon),
+            keyed_versions: flags & SETTING_VERSIONS != 0,
         })
     }
 }

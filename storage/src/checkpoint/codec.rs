@@ -15,7 +15,8 @@
 //!            expires u64
 //! ```
 //!
-//! The seed and what follows is there with the incompatible feature 1: who does not know it would forget keys.
+//! The seed and what follows is there with the incompatible feature 1: who does not know it would forget keys. Feature 2 says
+//! that some generations hold versions.
 //!
 //! A part is the number of its virtual shard, 65,535 for the topics, or 65,534 for the consumer groups. Flags: 1 clean shutdown, 2 the journal exists.
 
@@ -31,7 +32,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Manifest, Part, PartPlace, SegmentFacts};
 use crate::dedup::KeySeed;
-use crate::dedup::generation::GenerationFacts;
+use crate::dedup::generation::{GenerationFacts, VERSIONS_CLASS};
 use crate::disk::DiskError;
 use crate::journal::JournalId;
 use crate::limits::VIRTUAL_SHARDS;
@@ -92,7 +93,9 @@ impl Manifest {
         out.put_slice(&MAGIC);
         out.put_u32_le(VERSION);
         out.put_count(body.len());
-        let incompatible = if self.key_seed.is_some() { FEATURE_KEYS } else { 0 };
+        let keys = if self.key_seed.is_some() { FEATURE_KEYS } else { 0 };
+        let has_versions = self.generations.values().any(|facts| facts.class == VERSIONS_CLASS);
+        let incompatible = keys | if has_versions { FEATURE_VERSIONS } else { 0 };
         for features in [0, 0, incompatible] {
             out.put_u64_le(features);
         }
@@ -260,9 +263,11 @@ impl Header {
 pub(crate) const MAGIC: [u8; 8] = *b"WEIRMAN1";
 const VERSION: u32 = 1;
 /// Feature bits this version knows; a directory with others is not touched.
-const FEATURES_KNOWN: u64 = FEATURE_KEYS;
+const FEATURES_KNOWN: u64 = FEATURE_KEYS | FEATURE_VERSIONS;
 /// The manifest names generations of keys.
 const FEATURE_KEYS: u64 = 1;
+/// Some of them hold versions: who does not keep them up to date would leave wrong ones behind.
+const FEATURE_VERSIONS: u64 = 1 << 1;
 pub(super) const HEADER_BYTES: usize = 64;
 const SEGMENT_BYTES: usize = 24;
 const PART_BYTES: usize = 40;

@@ -10,7 +10,7 @@ use super::state_file::{HEADER_BYTES as STATE_HEADER_BYTES, hash};
 use super::{
     MANIFEST_BYTES_MAX, Manifest, ManifestError, Part, PartPlace, Paths, read_slot, state_id_of_name,
 };
-use crate::dedup::generation::class_horizon_us;
+use crate::dedup::generation::{VERSIONS_CLASS, class_horizon_us};
 use crate::disk::{Context, Disk, File};
 use crate::dump::{DumpError, Item, Sink};
 use crate::state::{decode_groups, decode_partitions, decode_topics};
@@ -69,9 +69,14 @@ pub(crate) fn manifest<F: File>(file: &F, path: &Path, sink: &mut Sink<'_>) -> R
     }
     for (generation, facts) in &manifest.generations {
         let item = Item::new(1, "generation", 0..0).number("generation", generation.get());
-        let horizon_us = class_horizon_us(facts.class);
         let item = item.number("file_bytes", facts.bytes).number("keys", facts.entries);
-        sink.put(item.number("horizon_us_max", horizon_us).number("expires_us", facts.expires_us))?;
+        let item = if facts.class == VERSIONS_CLASS {
+            item.text("of", "versions")
+        } else {
+            let horizon_us = class_horizon_us(facts.class);
+            item.number("horizon_us_max", horizon_us).number("expires_us", facts.expires_us)
+        };
+        sink.put(item)?;
     }
     for segment in &manifest.retired_segments {
         sink.put(Item::new(1, "retired segment", 0..0).number("segment", segment.get()))?;
@@ -151,7 +156,7 @@ fn show_part<F: File>(
     sink.put(item.unless(is_right, "wrong checksum"))?;
     let bytes = place.position..end;
     let decoded = match part {
-        Part::Topics => decode_topics(&content).map(|topics| {
+        Part::Topics => decode_topics(&content).map(|(topics, claims)| {
             let show = |topic: &crate::frame::TopicDefinition| {
                 Item::new(2, "topic", bytes.clone())
                     .text("topic", topic.id)
@@ -159,7 +164,13 @@ fn show_part<F: File>(
                     .number("partitions", topic.settings.partitions)
                     .number("revision", topic.revision)
             };
-            topics.values().map(show).collect::<Vec<_>>()
+            let names =
+                claims.iter().flat_map(|(topic, names)| names.iter().map(move |claimed| (topic, claimed)));
+            let claimed = names.map(|(topic, (name, claim))| {
+                let item = Item::new(2, "claim", bytes.clone()).text("topic", topic).text("name", name);
+                item.number("producer", claim.producer.get()).number("epoch", claim.epoch.get())
+            });
+            topics.values().map(show).chain(claimed).collect::<Vec<_>>()
         }),
         Part::Groups => decode_groups(&content).map(|groups| {
             let show = |group: &crate::frame::GroupDefinition| {

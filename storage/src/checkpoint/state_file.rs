@@ -119,7 +119,8 @@ pub(crate) fn load<D: Disk>(disk: &D, paths: &Paths, manifest: &Manifest) -> Res
             return Err(damaged(format!("wrong checksum of bytes {}..{end}", place.position)));
         }
         let decoded: Result<(), DecodeError> = match part {
-            Part::Topics => decode_topics(&content).map(|topics| state.topics = topics),
+            Part::Topics => decode_topics(&content)
+                .map(|(topics, claims)| (state.topics, state.claims) = (topics, claims)),
             Part::Groups => decode_groups(&content).map(|groups| state.groups = groups),
             Part::Shard(_) => decode_partitions(&content).map(|mut more| state.partitions.append(&mut more)),
         };

@@ -164,7 +164,7 @@ fn a_state_file_has_golden_bytes_and_is_read_back() {
     state.apply(&crate::frame::Frame::Topic(crate::frame::samples::topic(1)));
     state.apply(&crate::frame::samples::append(1, 0, b"x"));
     let mut topics = Vec::new();
-    crate::state::encode_topics(&state.topics, &mut topics);
+    crate::state::encode_topics((&state.topics, &state.claims), &mut topics);
     let shard = crate::frame::virtual_shard_of(crate::frame::samples::partition(1));
     let mut partitions = Vec::new();
     crate::state::encode_partitions(state.partitions_in(shard), &mut partitions);

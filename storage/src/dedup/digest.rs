@@ -4,7 +4,7 @@ use std::fmt;
 
 use siphasher::sip128::SipHasher24;
 use weir_protocol::limits::IDEMPOTENCY_KEY_BYTES_MAX;
-use weir_protocol::units::TopicId;
+use weir_protocol::units::{PartitionKey, TopicId};
 
 /// Makes digests of keys. A secret of each log, told to nobody: who does not know it cannot choose keys that collide.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -13,6 +13,10 @@ pub struct KeySeed([u8; 16]);
 /// A key within its topic: 128 bits of a keyed hash. Evenly spread, so that it can be searched for by value.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct KeyDigest(pub [u8; 16]);
+
+/// Keeps digests of records' keys apart from those of idempotency keys: both are made with the seed, these with its bits
+/// changed.
+const VERSION_MASK: u8 = 0x5a;
 
 /// What makes two records with one key the same: a hash that the client has made of all that counts.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -45,6 +49,18 @@ impl KeySeed {
         let length = 16 + 8 + IDEMPOTENCY_KEY_BYTES_MAX - unused.len();
         let (input, _) = input.split_at(length);
         KeyDigest(SipHasher24::new_with_key(&self.0).hash(input).as_bytes())
+    }
+
+    /// The digest of a record's own key in its partition, of which the client has told the hash.
+    pub fn version(&self, partition: PartitionKey, record_key: [u8; 16]) -> KeyDigest {
+        let mut input = [0u8; 16 + 4 + 16];
+        let (topic_part, rest) = input.split_at_mut(16);
+        let (partition_part, key_part) = rest.split_at_mut(4);
+        topic_part.copy_from_slice(&partition.topic.to_bytes());
+        partition_part.copy_from_slice(&partition.partition.get().to_le_bytes());
+        key_part.copy_from_slice(&record_key);
+        let secret = self.0.map(|byte| byte ^ VERSION_MASK);
+        KeyDigest(SipHasher24::new_with_key(&secret).hash(&input).as_bytes())
     }
 }
 
@@ -94,6 +110,8 @@ impl fmt::Debug for Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use weir_protocol::units::PartitionId;
+
     use super::*;
 
     #[test]
@@ -124,6 +142,23 @@ mod tests {
         assert_ne!(digest, seed.digest(topic, 9, b"key"));
         assert_ne!(digest, seed.digest(topic, 3, b"kez"));
         assert_ne!(seed.digest(topic, 3, b"a"), seed.digest(topic, 3, b"a\0"));
+    }
+
+    #[test]
+    fn a_key_of_a_record_is_no_idempotency_key_and_belongs_to_its_partition() {
+        let seed = KeySeed::from_bytes([1; 16]);
+        let at = |topic, partition| PartitionKey {
+            topic: TopicId::from_bytes([topic; 16]),
+            partition: PartitionId::new(partition),
+        };
+        let digest = seed.version(at(2, 3), [4; 16]);
+        assert_eq!(digest, seed.version(at(2, 3), [4; 16]));
+        assert_ne!(digest, seed.version(at(9, 3), [4; 16]));
+        assert_ne!(digest, seed.version(at(2, 9), [4; 16]));
+        assert_ne!(digest, seed.version(at(2, 3), [9; 16]));
+        // An idempotency key that somebody has made of the same bytes.
+        let hash = u64::from_le_bytes([3, 0, 0, 0, 4, 4, 4, 4]);
+        assert_ne!(digest, seed.digest(TopicId::from_bytes([2; 16]), hash, &[4; 12]));
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub(crate) fn horizon_class(horizon_us: u64) -> u32 {
     seconds.next_power_of_two().ilog2()
 }
 
+/// The class of generations that hold versions: they never expire, and no horizon is so long.
+pub(crate) const VERSIONS_CLASS: u32 = 64;
+
 /// The longest horizon of a class, in microseconds.
 pub(crate) const fn class_horizon_us(class: u32) -> u64 {
     1_000_000u64.saturating_mul(1u64 << if class > 40 { 40 } else { class })

@@ -9,7 +9,9 @@ use weir_protocol::units::{
     Epoch, GroupId, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp, TopicId,
 };
 
-use super::{Frame, GroupDefinition, GroupPositions, SettledRecords, SkippedBatch, TopicDefinition};
+use super::{
+    Claim, ClaimedName, Frame, GroupDefinition, GroupPositions, SettledRecords, SkippedBatch, TopicDefinition,
+};
 
 /// A partition of the one topic of the tests.
 pub(crate) fn partition(number: u32) -> PartitionKey {
@@ -65,6 +67,12 @@ pub(crate) fn skipped(number: u32, sequence: u64) -> Frame {
     })
 }
 
+/// A name that a producer of the topic has claimed.
+pub(crate) fn claim(name: &str, epoch: u32) -> Frame {
+    let claim = Claim { producer: ProducerId::new(9), epoch: Epoch::new(epoch) };
+    Frame::Claim(ClaimedName { topic: TopicId::from_bytes([7; 16]), name: name.to_owned(), claim })
+}
+
 /// The definition of the topic of the tests.
 pub(crate) fn topic(revision: u64) -> TopicDefinition {
     TopicDefinition {
@@ -79,6 +87,7 @@ pub(crate) fn topic(revision: u64) -> TopicDefinition {
             batch_bytes_max: 1 << 20,
             explicit_partitions: true,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+            keyed_versions: false,
         },
     }
 }

@@ -1,7 +1,7 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::samples::{append, group, group_deleted, partition, settled, skipped, topic, trim};
+use super::samples::{append, claim, group, group_deleted, partition, settled, skipped, topic, trim};
 use super::*;
 
 fn encoded(frame: &Frame, sequence: u64) -> Bytes {
@@ -10,7 +10,7 @@ fn encoded(frame: &Frame, sequence: u64) -> Bytes {
     bytes.freeze()
 }
 
-fn all_kinds() -> [Frame; 8] {
+fn all_kinds() -> [Frame; 9] {
     let topic_id = TopicId::from_bytes([9; 16]);
     [
         append(2, 77, b"value"),
@@ -21,6 +21,7 @@ fn all_kinds() -> [Frame; 8] {
         group(3, &[(0, 5), (2, 77)]),
         group_deleted(3),
         settled(3, 2, &[(77, 78), (80, 99)]),
+        claim("billing", 4),
     ]
 }
 
@@ -103,7 +104,7 @@ fn a_length_beyond_the_limit_is_refused_before_it_is_used() {
 #[test]
 fn only_appends_are_data() {
     let control: Vec<bool> = all_kinds().iter().map(Frame::is_control).collect();
-    assert_eq!(control, [false, true, true, true, false, true, true, true]);
+    assert_eq!(control, [false, true, true, true, false, true, true, true, false]);
 }
 
 #[test]
@@ -151,6 +152,15 @@ fn the_bytes_of_a_skipped_batch_are_golden() {
     assert_eq!(hex(&encoded(&skipped(1, 5), 258)), GOLDEN_SKIPPED);
 }
 
+#[test]
+fn the_bytes_of_a_claim_are_golden() {
+    assert_eq!(hex(&encoded(&claim("billing", 4), 0)), GOLDEN_CLAIM);
+}
+
+const GOLDEN_CLAIM: &str = concat!(
+    "25000000120000000000000000000000000000000000000000000000126efd17",
+    "07070707070707070707070707070707090000000000000004000000070062696c6c696e67",
+);
 const GOLDEN_SKIPPED: &str = concat!(
     "30000000050003000201000000000000020000000000000000000000ea3bdc8d",
     "070707070707070707070707070707070100000001000000050000000000000005000000000000000100000000000000",

@@ -228,5 +228,10 @@ fn item(bytes: Range<u64>, frame: &Frame) -> Item {
             .text("partition", settled.partition)
             .number("group", settled.group.get())
             .number("ranges", settled.ranges.len() as u64),
+        Frame::Claim(claimed) => Item::new(2, "claim", bytes)
+            .text("topic", claimed.topic)
+            .text("name", &claimed.name)
+            .number("producer", claimed.claim.producer.get())
+            .number("epoch", claimed.claim.epoch.get()),
     }
 }

@@ -1,7 +1,8 @@
 //! The state as bytes: what stands in the bodies of state files.
 //!
 //! ```text
-//! topics     = count u32 , topic definitions
+//! topics     = count u32 , topic definitions , claims
+//! claims     = nothing, or: count u32 , claimed names: topic id (16) , producer u64 , epoch u32 , name
 //! groups     = count u32 , group definitions
 //! partitions = count u32 , partitions
 //! partition  = length u32 , topic id (16) , partition u32 , epoch u32 , log start u64 , end offset u64 ,
@@ -28,29 +29,49 @@ use weir_protocol::write::Write;
 use weir_protocol::{Cursor, DecodeError, Problem};
 
 use super::{
-    AppendResult, GIVEN_UP_RANGES_MAX, GivenUp, PRODUCERS_PER_PARTITION_MAX, PartitionState, ProducerWindow,
-    Producers,
+    AppendResult, Claims, GIVEN_UP_RANGES_MAX, GivenUp, PRODUCERS_PER_PARTITION_MAX, PartitionState,
+    ProducerWindow, Producers,
 };
-use crate::frame::{GroupDefinition, TopicDefinition};
+use crate::frame::{ClaimedName, GroupDefinition, TopicDefinition};
 
 /// Writes topics.
-pub(crate) fn encode_topics(topics: &BTreeMap<TopicId, TopicDefinition>, out: &mut Vec<u8>) {
+pub(crate) fn encode_topics(
+    (topics, claims): (&BTreeMap<TopicId, TopicDefinition>, &Claims),
+    out: &mut Vec<u8>,
+) {
     out.put_count(topics.len());
     for definition in topics.values() {
         definition.encode(out);
     }
+    let count = claims.values().map(BTreeMap::len).sum();
+    if count > 0 {
+        out.put_count(count);
+    }
+    for (topic, names) in claims {
+        for (name, claim) in names {
+            ClaimedName { topic: *topic, name: name.clone(), claim: *claim }.encode(out);
+        }
+    }
 }
 
 /// Reads topics.
-pub(crate) fn decode_topics(bytes: &[u8]) -> Result<BTreeMap<TopicId, TopicDefinition>, DecodeError> {
+pub(crate) fn decode_topics(
+    bytes: &[u8],
+) -> Result<(BTreeMap<TopicId, TopicDefinition>, Claims), DecodeError> {
     let mut reader = Reader::new(bytes);
     let mut topics = BTreeMap::new();
     for _ in 0..reader.count("topic count", 4)? {
         let definition = TopicDefinition::decode(&mut reader)?;
         topics.insert(definition.id, definition);
     }
+    let mut claims = Claims::new();
+    let count = if reader.remaining() > 0 { reader.count("claim count", CLAIM_BYTES_MIN)? } else { 0 };
+    for _ in 0..count {
+        let claimed = ClaimedName::decode(&mut reader)?;
+        claims.entry(claimed.topic).or_default().insert(claimed.name, claimed.claim);
+    }
     reader.finish()?;
-    Ok(topics)
+    Ok((topics, claims))
 }
 
 /// Writes groups.
@@ -280,3 +301,5 @@ const PARTITION_BYTES_MIN: usize = 16 + 4 + 4 + 8 + 8 + 8 + 4;
 const CURSOR_BYTES_MIN: usize = 8 + 8 + 4;
 /// Bytes of a producer without results.
 const PRODUCER_BYTES_MIN: usize = 8 + 4 + 4 + 8 + 8;
+/// A claim without the bytes of its name.
+const CLAIM_BYTES_MIN: usize = 16 + 8 + 4 + 2;

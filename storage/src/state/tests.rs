@@ -241,6 +241,28 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+#[test]
+fn a_name_belongs_to_who_claimed_it_last_as_long_as_its_topic_exists() {
+    let mut state = NodeState::default();
+    assert_eq!(state.try_apply(&samples::claim("a", 1)), Ok(Applied::Nothing), "there is no topic");
+    state.apply(&Frame::Topic(samples::topic(1)));
+    for epoch in 1..4 {
+        assert_eq!(state.try_apply(&samples::claim("a", epoch)), Ok(Applied::Topic));
+    }
+    let names = &state.claims[&samples::topic(1).id];
+    assert_eq!(
+        names.iter().map(|(name, claim)| (name.as_str(), claim.epoch.get())).collect::<Vec<_>>(),
+        [("a", 3)]
+    );
+    state.apply(&Frame::TopicDeleted(samples::topic(1).id));
+    assert_eq!(state, NodeState::default());
+}
+
+/// A number that grows with the frames.
+fn end_of(frames: &[Frame]) -> u32 {
+    u32::try_from(frames.len()).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -260,7 +282,8 @@ proptest! {
                     frames.push(Frame::Topic(samples::topic(2)));
                     ends = [0; 4];
                 }
-                1..4 => frames.push(samples::trim(partition, *end / 2)),
+                1 => frames.push(samples::claim(["a", "b"][partition as usize % 2], end_of(&frames))),
+                2..4 => frames.push(samples::trim(partition, *end / 2)),
                 4 => frames.push(samples::skipped(partition, *end)),
                 5 => frames.push(samples::group(u64::from(partition), &[(partition, *end / 2), (1, 0)])),
                 6 => frames.push(samples::group_deleted(1)),
@@ -283,10 +306,12 @@ proptest! {
         frames[..cut].iter().for_each(|frame| before.apply(frame));
         let (mut topics, mut partitions, mut groups) = (Vec::new(), Vec::new(), Vec::new());
         encode_groups(&before.groups, &mut groups);
-        encode_topics(&before.topics, &mut topics);
+        encode_topics((&before.topics, &before.claims), &mut topics);
         encode_partitions(before.partitions.iter().map(|(key, state)| (*key, state)), &mut partitions);
+        let (topics, claims) = decode_topics(&topics).unwrap();
         let mut restored = NodeState {
-            topics: decode_topics(&topics).unwrap(),
+            topics,
+            claims,
             partitions: decode_partitions(&partitions).unwrap(),
             groups: decode_groups(&groups).unwrap(),
         };

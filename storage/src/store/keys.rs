@@ -9,14 +9,14 @@ use weir_protocol::units::SegmentId;
 use super::reader::{KeyFigures, ReadError};
 use crate::checkpoint::{Manifest, Paths};
 use crate::dedup::filter::{Filter, Width};
-use crate::dedup::generation::{GenerationFacts, GenerationFile};
+use crate::dedup::generation::{GenerationFacts, GenerationFile, VERSIONS_CLASS};
 use crate::dedup::{Entry, KeyDigest};
 use crate::disk::{Disk, File};
 use crate::segment::{SegmentError, SegmentIdentity};
 
 mod merge;
 
-pub(super) use merge::{KeyMerge, KeyMergeError, plan};
+pub(super) use merge::{KeyMerge, KeyMergeError, plan, plan_sweep};
 
 /// How many idempotency keys are kept, and in which memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -24,7 +24,8 @@ pub struct KeyOptions {
     /// Memory for filters. Where it is short, filters of older keys get coarser, then these keys are looked for on the disk.
     /// Default 256 MiB, for 100 million keys.
     pub filter_bytes: u64,
-    /// Bytes of keys on the disk at which no more are taken, about. Default 16 GiB, for 300 million keys.
+    /// Bytes of keys on the disk at which no more are taken, about. Default 16 GiB, for 300 million keys. Versions of records'
+    /// keys may have half of it: they do not expire, and must leave room for what does.
     pub disk_bytes: u64,
 }
 
@@ -80,6 +81,11 @@ impl<F: File> Generation<F> {
             }
         };
         Ok(Self { number, facts, file, filter: None })
+    }
+
+    /// Whether its entries say where the last records of keys stand.
+    pub(super) const fn is_of_versions(&self) -> bool {
+        self.facts.class == VERSIONS_CLASS
     }
 
     fn may_contain(&self, digest: KeyDigest) -> bool {
@@ -204,6 +210,13 @@ impl<F: File> Keys<F> {
     /// Whether no more keys are taken.
     pub(super) fn is_full(&self) -> bool {
         self.disk_bytes() >= self.options.disk_bytes
+    }
+
+    /// Whether no more versions are taken.
+    pub(super) fn is_full_of_versions(&self) -> bool {
+        let versions = self.generations.iter().filter(|held| held.is_of_versions());
+        let bytes: u64 = versions.map(|held| held.facts.bytes).sum();
+        self.is_full() || bytes >= self.options.disk_bytes / 2
     }
 
     /// How many keys there are, and what they take.

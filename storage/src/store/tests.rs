@@ -24,6 +24,7 @@ mod sample;
 mod scenario;
 mod scrub;
 mod snapshot;
+mod versions;
 
 /// Small sizes, so that short tests have many files.
 fn small() -> OpenOptions {

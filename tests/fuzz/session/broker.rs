@@ -18,7 +18,7 @@ use weir_broker::pool::BufferPool;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::ServerLimits;
 use weir_protocol::units::{Incarnation, PartitionKey, ProducerId, Sequence, Timestamp, TopicId};
-use weir_storage::dedup::{KeyDigest, KeySeed, RECENT_KEY_BYTES, Recent, entries};
+use weir_storage::dedup::{KeyDigest, KeySeed, RECENT_KEY_BYTES, Recent, entries, versions};
 use weir_storage::frame::Frame;
 use weir_storage::state::NodeState;
 use weir_storage::store::KeyFigures;
@@ -99,6 +99,10 @@ impl OlderKeys for NoKeys {
     }
 
     fn is_full(&self) -> bool {
+        false
+    }
+
+    fn is_full_of_versions(&self) -> bool {
         false
     }
 
@@ -228,7 +232,8 @@ impl Broker {
                 | Frame::Skipped(_)
                 | Frame::Group(_)
                 | Frame::GroupDeleted { .. }
-                | Frame::Settled(_) => {}
+                | Frame::Settled(_)
+                | Frame::Claim(_) => {}
             }
             self.journal.push_back(write);
         }
@@ -282,7 +287,7 @@ impl Broker {
             match frame {
                 Frame::Append { partition, batch, .. } => {
                     self.keys += entries(&SEED, partition.topic, &batch).count() as u64;
-                    self.keys += entries(&SEED, partition.topic, &batch).count() as u64;
+                    self.keys += versions(&SEED, partition, &batch).count() as u64;
                     self.stored.entry(partition).or_default().append(batch);
                 }
                 Frame::Trim { partition, log_start } => {
@@ -293,7 +298,8 @@ impl Broker {
                 | Frame::Skipped(_)
                 | Frame::Group(_)
                 | Frame::GroupDeleted { .. }
-                | Frame::Settled(_) => {}
+                | Frame::Settled(_)
+                | Frame::Claim(_) => {}
             }
         }
         if through > Ticket(0) {

@@ -90,6 +90,7 @@ fn settings(choices: &mut Choices<'_>) -> TopicSettings {
         batch_bytes_max: 4 << 10,
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+        keyed_versions: false,
     }
 }
 

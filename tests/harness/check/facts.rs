@@ -111,6 +111,7 @@ impl<'a> Facts<'a> {
                 Event::Keyed { .. }
                 | Event::KeyStored { .. }
                 | Event::KeyConflict { .. }
+                | Event::Counted { .. }
                 | Event::Start { .. }
                 | Event::Missing { .. }
                 | Event::Stop { .. }

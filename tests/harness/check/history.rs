@@ -15,6 +15,9 @@ pub enum Level {
 /// What stands for the value of a record that does not count.
 pub const VOID: u64 = 0;
 
+/// What stands for the place of the last record of a counter that has none.
+pub const LAST_OF_NONE: i64 = -1;
+
 /// Something an observer saw. Partitions are numbered over all topics.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -34,6 +37,8 @@ pub enum Event {
     KeyStored { key: u64, value: u64, partition: u32, offset: u64 },
     /// The answer: another record has this key, and is here.
     KeyConflict { key: u64, value: u64, partition: u32, offset: u64 },
+    /// A client sends a record of a counter; with `last`, it is to be stored only if the last one of the counter stands there.
+    Counted { key: u64, value: u64, last: Option<i64> },
     /// A reader begins at an offset.
     Start { reader: u32, partition: u32, offset: u64 },
     /// A reader got a record; without a value, one whose bytes nobody sent.
@@ -76,7 +81,8 @@ impl Event {
             | Self::InDoubt { value }
             | Self::Keyed { value, .. }
             | Self::KeyStored { value, .. }
-            | Self::KeyConflict { value, .. } => Some(*value),
+            | Self::KeyConflict { value, .. }
+            | Self::Counted { value, .. } => Some(*value),
             Self::Delivered { value, .. } | Self::Handed { value, .. } => *value,
             Self::Start { .. }
             | Self::Missing { .. }

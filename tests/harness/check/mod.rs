@@ -7,6 +7,7 @@
 //! Each file holds one invariant; what it needs to see is an event of `history.rs`, gathered in `facts.rs` if several checks
 //! need it. So a new check is a file, a line in [`INVARIANTS`], and its events.
 
+mod counters;
 mod credit;
 mod duplicate_answer;
 mod duplicate_value;
@@ -31,7 +32,7 @@ mod unread;
 
 pub use facts::{Facts, Final, Outcome, Sent, Sighting, Trimmed};
 pub use finding::{Finding, Subject};
-pub use history::{Event, Level, VOID, to_lines};
+pub use history::{Event, LAST_OF_NONE, Level, VOID, to_lines};
 pub use reading::{Recorded, Unreadable};
 
 /// What a check says about a history.
@@ -69,6 +70,7 @@ pub const INVARIANTS: &[Invariant] = &[
     ("what a group has settled is not delivered to it again", groups::settled_once),
     ("the position of a group never goes back", groups::positions_rise),
     ("a group gets every record", groups::nothing_left_out),
+    ("no update of a counter is lost", counters::check),
     ("everything comes to its end", stuck::check),
 ];
 

@@ -111,6 +111,7 @@ impl Recorded {
             Event::Keyed { .. }
             | Event::KeyStored { .. }
             | Event::KeyConflict { .. }
+            | Event::Counted { .. }
             | Event::Start { .. }
             | Event::Delivered { .. }
             | Event::Missing { .. }

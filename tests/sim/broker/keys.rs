@@ -22,6 +22,10 @@ impl OlderKeys for FlushedKeys {
         self.0.is_full_of_keys()
     }
 
+    fn is_full_of_versions(&self) -> bool {
+        self.0.is_full_of_versions()
+    }
+
     fn figures(&self) -> KeyFigures {
         self.0.key_figures()
     }

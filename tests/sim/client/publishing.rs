@@ -1,6 +1,7 @@
 //! A client that publishes: the producer's machine, its lanes, and an application that enqueues records.
 
 mod application;
+mod counters;
 mod keys;
 mod sending;
 
@@ -27,6 +28,7 @@ use super::pauses::Pauses;
 use super::{Ask, Context, Peer, micros};
 use crate::coverage::Situation;
 use application::complete;
+use counters::Seen;
 
 /// What a producer's application does.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct PublishPlan {
     pub(crate) linger: Duration,
     /// Records have idempotency keys, and are sent again until they have a result.
     pub(crate) keyed: bool,
+    /// Records are of one of so many counters; none if that is 0.
+    pub(crate) counters: u64,
 }
 
 /// A lane with its stream.
@@ -80,6 +84,7 @@ pub(crate) struct Publishing {
     /// A record that waits for room: its place in the queue, and what it counts for.
     waiting: Option<(Ticket, u64)>,
     pub(super) outbox: Outbox,
+    seen: Seen,
 }
 
 impl Publishing {
@@ -98,6 +103,7 @@ impl Publishing {
             calm: false,
             waiting: None,
             outbox: Outbox::default(),
+            seen: Seen::new(),
         }
     }
 
@@ -114,6 +120,7 @@ impl Publishing {
             unacked_batches: 64,
             delivery_timeout: self.plan.timeout,
             retry: Retry::default(),
+            is_claimed: false,
         }
     }
 
@@ -251,7 +258,13 @@ impl Publishing {
     }
 
     fn complete(&mut self, done: Vec<Completion<()>>, context: &mut Context<'_>) {
-        if self.plan.keyed { self.complete_keyed(done, context) } else { complete(done, context) }
+        if self.plan.keyed {
+            self.complete_keyed(done, context);
+        } else if self.plan.counters > 0 {
+            self.complete_counted(done, context);
+        } else {
+            complete(done, context);
+        }
     }
 
     /// Does what can be done now.

@@ -10,8 +10,10 @@ pub(super) const fn count(counts: &mut KeyCounts, fate: Option<&RecordFate>) {
         Some(RecordFate::Duplicate(_)) => &mut counts.duplicates,
         Some(RecordFate::Conflict(_)) => &mut counts.conflicts,
         Some(RecordFate::Expired) => &mut counts.expired,
-        Some(RecordFate::Full) => &mut counts.full,
-        Some(RecordFate::Off) => return,
+        Some(RecordFate::Full | RecordFate::VersionsFull) => &mut counts.full,
+        Some(RecordFate::Off | RecordFate::VersionsOff | RecordFate::Unmet(_) | RecordFate::UnmetAbsent) => {
+            return;
+        }
     };
     *counter += 1;
 }

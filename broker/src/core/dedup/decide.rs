@@ -1,6 +1,7 @@
 //! What becomes of the records of a batch, one by one.
 
-use weir_protocol::batch::{ProducerBatch, TableRow, Voids};
+use weir_protocol::ErrorCode;
+use weir_protocol::batch::{Expectation, ProducerBatch, TableRow, Voids};
 use weir_protocol::message::{OriginalRecord, RecordException, RecordFate};
 use weir_protocol::units::{Offset, PartitionKey, Timestamp, TopicId};
 use weir_storage::dedup::{Entry, KeyDigest, RecordPlace};
@@ -20,6 +21,8 @@ pub struct Placing {
     pub append_time: Timestamp,
     /// How long the topic remembers keys; `None` if it does not.
     pub horizon_us: Option<u64>,
+    /// Whether the topic keeps versions of records' keys.
+    pub keyed_versions: bool,
 }
 
 /// What is to be done with a batch.
@@ -44,7 +47,8 @@ struct Holder {
 }
 
 impl Dedup {
-    /// Decides a batch with keys. If it is to be appended, its new keys are taken: the caller appends it in the same step.
+    /// Decides a batch with keys or expectations. If it is to be appended, its new keys are taken: the caller appends it in the
+    /// same step.
     /// `found` is what a probe for its keys has found, if there was one.
     pub fn decide(
         &mut self,
@@ -54,39 +58,45 @@ impl Dedup {
         partitions: &Partitions,
     ) -> Decision {
         let topic = placing.partition.topic;
-        self.digest_all(topic, batch);
-        if self.is_short(self.digests.len()) {
+        self.digest_all(batch);
+        if self.is_short(self.digests.len() + self.versions.len()) {
             return Decision::Wait;
         }
         self.recent.warm(&self.digests);
+        self.recent.warm(&self.versions);
         if found.is_none() {
-            let unsure = self.unsure();
+            let unsure = self.unsure(batch, placing);
             if !unsure.is_empty() {
                 return Decision::Probe(unsure);
             }
         }
         let is_full = self.older.is_full();
         let record_count = batch.header().record_count;
-        let digests = std::mem::take(&mut self.digests);
+        let (digests, versions) = (std::mem::take(&mut self.digests), std::mem::take(&mut self.versions));
+        let (mut next_digest, mut next_version) = (digests.iter().copied(), versions.iter().copied());
         let mut counts = KeyCounts::default();
-        let mut next = digests.iter();
         let mut exceptions = Vec::new();
         for (record, row) in (0..record_count).zip(batch.table().rows()) {
-            let Some(digest) = row.idempotency_key.and_then(|_| next.next()) else { continue };
+            let digest = row.idempotency_key.and_then(|_| next_digest.next());
+            let version = row.record_key.and_then(|_| next_version.next());
             let own = Own { batch, placing, voids: &Voids::NONE };
-            let fate = self.fate(&row, *digest, own, (found, partitions));
-            let has_room = self.recent.room() > 0 && !is_full;
-            let fate = fate.or_else(|| (!has_room).then_some(RecordFate::Full));
-            count(&mut counts, fate.as_ref());
-            match fate {
-                Some(fate) => exceptions.push(RecordException { record, fate }),
-                None => {
-                    let offset = placing.base_offset.advance(u64::from(record));
-                    self.recent.push(*digest, RecordPlace { partition: placing.partition.partition, offset });
-                }
+            let fate = digest
+                .and_then(|digest| self.fate(&row, digest, own, (found, partitions)))
+                .or_else(|| self.unmet(&row, version, placing, found))
+                .or_else(|| self.no_room(digest, version, is_full));
+            if digest.is_some() || fate.is_some() {
+                count(&mut counts, fate.as_ref());
             }
+            if let Some(fate) = fate {
+                self.unmet_expectations += u64::from(fate.code() == Some(ErrorCode::ExpectationFailed));
+                exceptions.push(RecordException { record, fate });
+                continue;
+            }
+            let offset = placing.base_offset.advance(u64::from(record));
+            let place = RecordPlace { partition: placing.partition.partition, offset };
+            digest.into_iter().chain(version).for_each(|digest| self.recent.push(digest, place));
         }
-        self.digests = digests;
+        (self.digests, self.versions) = (digests, versions);
         add(&mut self.counted, &counts);
         add(self.counted_by_topic.entry(topic).or_default(), &counts);
         let nothing_counts = exceptions.len() == record_count as usize;
@@ -101,20 +111,25 @@ impl Dedup {
         voids: &Voids,
         known: (Option<&Found>, &Partitions),
     ) -> Decision {
-        self.digest_all(placing.partition.topic, batch);
-        let mut next = self.digests.iter();
+        self.digest_all(batch);
+        let (mut next_digest, mut next_version) =
+            (self.digests.iter().copied(), self.versions.iter().copied());
         let (mut exceptions, mut unsure) = (Vec::new(), Vec::new());
         for (record, row) in (0..batch.header().record_count).zip(batch.table().rows()) {
-            let digest = row.idempotency_key.and_then(|_| next.next());
+            let digest = row.idempotency_key.and_then(|_| next_digest.next());
+            let version = row.record_key.and_then(|_| next_version.next());
             if !voids.contains(record) {
                 continue;
             }
-            unsure.extend(digest.filter(|digest| known.0.is_none() && self.is_unsure(**digest)));
-            let holder = digest.and_then(|digest| self.holder(*digest, Own { batch, placing, voids }, known));
-            // There was no room for the key of a record that has no holder and no other reason: it may be sent again.
+            let asked = version.filter(|_| asks_for_key(&row, placing));
+            let is_unsure = |digest: &KeyDigest| known.0.is_none() && self.is_unsure(*digest);
+            unsure.extend(digest.into_iter().chain(asked).filter(is_unsure));
+            let holder = digest.and_then(|digest| self.holder(digest, Own { batch, placing, voids }, known));
             let fate = holder.map(|holder| holder.fate(&row)).or_else(|| refusal(&row, placing));
-            let fate = fate.unwrap_or(RecordFate::Full);
-            exceptions.push(RecordException { record, fate });
+            let fate = fate.or_else(|| self.unmet(&row, version, placing, known.0));
+            // There was no room for a record that has no holder and no other reason: it may be sent again.
+            let full = if digest.is_some() { RecordFate::Full } else { RecordFate::VersionsFull };
+            exceptions.push(RecordException { record, fate: fate.unwrap_or(full) });
         }
         if unsure.is_empty() { Decision::Append(exceptions) } else { Decision::Probe(unsure) }
     }
@@ -132,20 +147,23 @@ impl Dedup {
         }
     }
 
-    /// The keys of which it takes a look at the disk to know whether they are taken.
-    fn unsure(&mut self) -> Vec<KeyDigest> {
+    /// The keys of which it takes a look at the disk to know whether they are taken, or where their last record stands.
+    fn unsure(&mut self, batch: &ProducerBatch, placing: &Placing) -> Vec<KeyDigest> {
         self.marks.clear();
         self.marks.resize(self.digests.len(), false);
         self.older.mark(&self.digests, &mut self.marks);
         let marked = self.digests.iter().zip(&self.marks).filter(|(_, mark)| **mark);
-        marked.map(|(digest, _)| *digest).filter(|digest| self.recent.get(*digest).is_none()).collect()
+        let keys = marked.map(|(digest, _)| *digest).filter(|digest| self.recent.get(*digest).is_none());
+        let named = batch.table().rows().filter(|row| row.record_key.is_some()).zip(&self.versions);
+        let asked = named.filter(|(row, _)| asks_for_key(row, placing)).map(|(_, version)| *version);
+        keys.chain(asked.filter(|version| self.is_unsure(*version))).collect()
     }
 
     fn is_unsure(&self, digest: KeyDigest) -> bool {
         self.older.may_hold(digest) && self.recent.get(digest).is_none()
     }
 
-    /// Why a record does not count, unless there is no room; nothing if it is new.
+    /// Why a record with an idempotency key does not count, unless there is no room; nothing if it is new.
     fn fate(
         &self,
         row: &TableRow<'_>,
@@ -180,10 +198,16 @@ impl Dedup {
 
 /// Why a key would not be taken, whoever has it.
 fn refusal(row: &TableRow<'_>, placing: &Placing) -> Option<RecordFate> {
+    let key = row.idempotency_key?;
     let Some(horizon_us) = placing.horizon_us else { return Some(RecordFate::Off) };
     let horizon_us = i64::try_from(horizon_us).unwrap_or(i64::MAX);
     let is_old = |made_at: Timestamp| made_at.saturating_add_micros(horizon_us) <= placing.append_time;
-    row.idempotency_key.and_then(uuid::made_at).is_some_and(is_old).then_some(RecordFate::Expired)
+    uuid::made_at(key).is_some_and(is_old).then_some(RecordFate::Expired)
+}
+
+/// Whether a record expects something that is known of its key only.
+fn asks_for_key(row: &TableRow<'_>, placing: &Placing) -> bool {
+    placing.keyed_versions && row.expectation.is_some_and(Expectation::is_of_key)
 }
 
 /// The batch that is decided.

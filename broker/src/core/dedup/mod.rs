@@ -1,4 +1,4 @@
-//! Idempotency keys: which records of a batch are new, and what becomes of the others.
+//! Idempotency keys and expectations: which records of a batch are new and meet what they expect, and what becomes of the others.
 //!
 //! Invariants: a record counts only if its key is known to nobody else; what is answered as a duplicate names a record with
 //! that key and payload; a key is taken in the same step in which its record gets its offset, so nothing that is not
@@ -6,18 +6,20 @@
 //!
 //! Keys of batches in memory are in [`Recent`]; those of flushed ones are asked for with a [`KeyProbe`], and only if a filter
 //! cannot exclude them. Until the answer is there, the batch and all later ones of its partition wait; so they do while there is
-//! no room for more keys in memory, which a flush makes.
+//! no room for more keys in memory, which a flush makes. Where the last record of a key stands, its *version*, is kept in the
+//! same way, under a digest of its own.
 
 mod clock;
 mod counts;
 mod decide;
 mod uuid;
+mod versions;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 
-use weir_protocol::batch::ProducerBatch;
+use weir_protocol::batch::{ProducerBatch, TableRow};
 use weir_protocol::message::DedupFigures;
 use weir_protocol::units::{PartitionKey, Timestamp, TopicId};
 use weir_storage::dedup::{Entry, KeyDigest, KeySeed, Recent, RecordPlace};
@@ -44,6 +46,9 @@ pub trait OlderKeys: Debug + Send {
 
     /// Whether no more keys can be kept.
     fn is_full(&self) -> bool;
+
+    /// Whether no more versions of keys can be kept.
+    fn is_full_of_versions(&self) -> bool;
 
     /// How many there are, and what they take.
     fn figures(&self) -> KeyFigures;
@@ -127,6 +132,8 @@ pub struct Dedup {
     clock: KeyClock,
     waiting: Waiting,
     counted: KeyCounts,
+    /// Records that were refused because what they expected was not so.
+    unmet_expectations: u64,
     /// Of each topic there is.
     counted_by_topic: BTreeMap<TopicId, KeyCounts>,
     /// The keys of the batch that is decided, kept for its memory.
@@ -135,6 +142,8 @@ pub struct Dedup {
     marks: Vec<bool>,
     /// The partitions that wait for room in memory, not for older keys.
     short: BTreeSet<PartitionKey>,
+    /// The records' own keys of that batch, as far as it names them.
+    versions: Vec<KeyDigest>,
 }
 
 impl Dedup {
@@ -148,10 +157,12 @@ impl Dedup {
             clock: KeyClock::default(),
             waiting: Waiting::default(),
             counted: KeyCounts::default(),
+            unmet_expectations: 0,
             counted_by_topic: BTreeMap::new(),
             digests: Vec::new(),
             marks: Vec::new(),
             short: BTreeSet::new(),
+            versions: Vec::new(),
         }
     }
 
@@ -215,6 +226,11 @@ impl Dedup {
         self.counted
     }
 
+    /// Records that were refused since the start because what they expected was not so.
+    pub const fn unmet_expectations(&self) -> u64 {
+        self.unmet_expectations
+    }
+
     /// What was counted of a topic since the start.
     pub fn counted_of(&self, topic: TopicId) -> KeyCounts {
         self.counted_by_topic.get(&topic).copied().unwrap_or_default()
@@ -243,12 +259,19 @@ impl Dedup {
         }
     }
 
-    /// The digests of a batch's keys, in order; they stand in `digests` until the next call.
-    fn digest_all(&mut self, topic: TopicId, batch: &ProducerBatch) {
+    /// The digests of a batch's keys, in order; they stand in `digests` and `versions` until the next call.
+    fn digest_all(&mut self, batch: &ProducerBatch) {
         self.digests.clear();
-        let seed = self.seed;
-        let rows = batch.table().rows();
-        let keys = rows.filter_map(|row| Some(seed.digest(topic, row.routing_hash, row.idempotency_key?)));
-        self.digests.extend(keys);
+        self.versions.clear();
+        let (seed, table, partition) = (self.seed, batch.table(), batch.header().partition);
+        if table.has_idempotency_keys() {
+            let topic = partition.topic;
+            let key = |row: TableRow<'_>| Some(seed.digest(topic, row.routing_hash, row.idempotency_key?));
+            self.digests.extend(table.rows().filter_map(key));
+        }
+        if table.has_record_keys() {
+            self.versions
+                .extend(table.rows().filter_map(|row| Some(seed.version(partition, row.record_key?))));
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{ProducerBatch, ProducerHeader, Voids};
-use weir_protocol::message::{AckEntry, Publish, PublishOpen, PublishRejected, RecordException};
+use weir_protocol::message::{
+    AckEntry, Publish, PublishOpen, PublishRejected, RecordException, RecordFate, TopicSettings,
+};
 use weir_protocol::units::{Durability, Epoch, Offset, Timestamp, TopicId};
 use weir_storage::dedup::KeyDigest;
 use weir_storage::frame::{Frame, SkippedBatch};
@@ -101,23 +103,24 @@ impl Node {
         };
         let batch = &incoming.publish.batch;
         let key_time = self.dedup.clock().now(now);
-        let (partition, horizon_us) = match self.admit(topic, batch) {
+        let (partition, settings) = match self.admit(topic, batch) {
             Ok(admitted) => admitted,
             Err(refusal) => return self.refuse(&incoming, refusal, actions),
         };
-        let has_keys = batch.table().has_idempotency_keys();
+        let needs_deciding = batch.table().needs_deciding();
         let place = |base_offset: Offset, append_time: Timestamp| Placing {
             partition: batch.header().partition,
             base_offset,
             append_time,
-            horizon_us,
+            horizon_us: settings.dedup_horizon_us,
+            keyed_versions: settings.keyed_versions,
         };
         match partition.offer(batch.header()) {
             Offered::Refused(code, detail) => self.refuse(&incoming, (code, detail), actions),
             Offered::Next => {
-                let now = if has_keys { now.wall.max(key_time) } else { now.wall };
+                let now = if needs_deciding { now.wall.max(key_time) } else { now.wall };
                 let placing = place(partition.log_end(), partition.append_time(now));
-                let decision = if has_keys {
+                let decision = if needs_deciding {
                     self.dedup.decide(batch, &placing, found, &self.partitions)
                 } else {
                     Decision::Append(Vec::new())
@@ -213,10 +216,11 @@ impl Node {
         let (lane, bytes, header) = (incoming.lane, incoming.bytes, incoming.publish.batch.header());
         self.counted.duplicates += 1;
         let Some(partition) = self.partitions.get(&header.partition) else { return };
-        let answer = Answer::Stored(entry(header, partition.epoch(), result, true), exceptions);
         let last = actions.last_ticket();
-        if result.base_offset >= partition.high_watermark() && self.durable_through < last {
-            // The original is among the frames given to the journal so far.
+        let is_durable = result.base_offset < partition.high_watermark() && !names_others(&exceptions);
+        let answer = Answer::Stored(entry(header, partition.epoch(), result, true), exceptions);
+        if !is_durable && self.durable_through < last {
+            // The original, or what an exception names, is among the frames given to the journal so far.
             let waiting = Waiting::Answer { lane, answer: Some(answer), frame_bytes: bytes };
             self.publishing.wait(last, waiting);
         } else if !self.publishing.answer(lane, (answer, bytes), last) {
@@ -228,8 +232,8 @@ impl Node {
         self.publishing.lane(lane).is_some_and(|lane| lane.durability == Durability::Written)
     }
 
-    /// The partition a batch is for, if the batch may go there, and how long its topic remembers keys.
-    fn admit(&self, topic: TopicId, batch: &ProducerBatch) -> Result<(&Partition, Option<u64>), Refusal> {
+    /// The partition a batch is for, if the batch may go there, and what was chosen for its topic.
+    fn admit(&self, topic: TopicId, batch: &ProducerBatch) -> Result<(&Partition, TopicSettings), Refusal> {
         let definition = self.coordinator.live_by_id(topic)?;
         let header = batch.header();
         let name = &definition.name;
@@ -246,6 +250,12 @@ impl Node {
             let detail = "delayed delivery and time to live are not supported".to_owned();
             return Err((ErrorCode::Unsupported, detail));
         }
+        if definition.settings.keyed_versions && !batch.table().has_record_keys() {
+            let detail =
+                format!("topic '{name}' keeps versions of keys, and the client does not name its keys");
+            return Err((ErrorCode::Unsupported, detail));
+        }
+        self.claims.check(header)?;
         if self.going_away {
             return Err((ErrorCode::GoingAway, "the broker is shutting down".to_owned()));
         }
@@ -256,7 +266,7 @@ impl Node {
         let detail = || format!("topic '{name}' has partitions 0 to {}, not {partition}", count - 1);
         let found = self.partitions.get(&header.partition);
         let partition = found.ok_or_else(|| (ErrorCode::PartitionNotFound, detail()))?;
-        Ok((partition, definition.settings.dedup_horizon_us))
+        Ok((partition, definition.settings))
     }
 
     /// Refuses a batch, once those before it have their answers.
@@ -300,6 +310,11 @@ fn entry(header: &ProducerHeader, epoch: Epoch, result: &AppendResult, duplicate
     }
 }
 
+/// Whether the answer says where the last record of a key stands, which may be one that is on its way.
+fn names_others(exceptions: &[RecordException]) -> bool {
+    exceptions.iter().any(|exception| matches!(exception.fate, RecordFate::Unmet(_)))
+}
+
 fn keys_unreadable() -> Refusal {
-    (ErrorCode::Internal, "the idempotency keys of older records cannot be read".to_owned())
+    (ErrorCode::Internal, "the keys of older records cannot be read".to_owned())
 }

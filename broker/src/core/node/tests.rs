@@ -1,8 +1,10 @@
 //! Scripts of events against the actions they must cause.
 
+mod claims;
 mod cold;
 mod groups;
 mod keys;
+mod versions;
 mod waits;
 
 use std::sync::Arc;
@@ -97,6 +99,7 @@ impl Script {
             batch_bytes_max: 16 << 10,
             explicit_partitions: false,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+            keyed_versions: false,
         };
         let create = CreateTopic { request: 1, name: "orders".to_owned(), settings };
         script.event(Event::Request(lane(CONTROL), Request::Create(create)));

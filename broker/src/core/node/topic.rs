@@ -78,6 +78,7 @@ impl Node {
                 self.ledger.give_back(Pool::Unflushed, removed.durable_unflushed_memory());
             }
         }
+        self.claims.topic_removed(topic);
         self.hot.topic_removed(topic, cached_bytes);
         let mut effects = Vec::new();
         self.groups.topic_deleted(topic, &mut effects);

@@ -3,9 +3,9 @@
 use weir_protocol::ErrorCode;
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
-    AckRecords, AlterTopic, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup, DeleteTopic,
-    DescribeDedup, DescribeGroup, DescribeTopic, Explain, FindKey, Heartbeat, LeaveGroup, ListGroups,
-    ListTopics, Message, OpenProducer, ReleasePartition, ResetGroup, TrimPartition,
+    AckRecords, AlterTopic, ClaimProducer, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup,
+    DeleteTopic, DescribeDedup, DescribeGroup, DescribeTopic, Explain, FindKey, Heartbeat, LeaveGroup,
+    ListGroups, ListTopics, Message, OpenProducer, ReleasePartition, ResetGroup, TrimPartition,
 };
 
 use super::{Bad, rule};
@@ -43,6 +43,7 @@ pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
         FrameKind::DescribeDedup => Request::DescribeDedup(DescribeDedup::from_frame(frame)?),
         FrameKind::CreateSnapshot => Request::Snapshot(CreateSnapshot::from_frame(frame)?),
         FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
+        FrameKind::ClaimProducer => Request::Claim(ClaimProducer::from_frame(frame)?),
         FrameKind::CreateGroup => Request::Group(GroupRequest::Create(CreateGroup::from_frame(frame)?)),
         FrameKind::DeleteGroup => Request::Group(GroupRequest::Delete(DeleteGroup::from_frame(frame)?)),
         FrameKind::ResetGroup => Request::Group(GroupRequest::Reset(ResetGroup::from_frame(frame)?)),

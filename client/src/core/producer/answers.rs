@@ -27,9 +27,19 @@ enum Remedy {
     Drop,
     /// Go on as another producer.
     Reidentify,
+    /// Nothing more is sent.
+    End,
 }
 
 impl Remedy {
+    /// For a producer with a name: another identity would not have it.
+    fn of_claimed(code: ErrorCode, failures: u32, is_first_maybe_stored: bool) -> Self {
+        match Self::of(code, failures, is_first_maybe_stored) {
+            Self::Reidentify | Self::End => Self::End,
+            other @ (Self::Again | Self::AgainInDoubt | Self::Drop) => other,
+        }
+    }
+
     fn of(code: ErrorCode, failures: u32, is_first_maybe_stored: bool) -> Self {
         use ErrorCode as C;
         if matches!(code, C::ProducerUnknown | C::ProducerFenced | C::SequenceForgotten) {
@@ -63,6 +73,9 @@ impl<T> Producer<T> {
         now: Mono,
         out: &mut Vec<Completion<T>>,
     ) -> Result<(), Violation> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
         let (partition, sequence) = (entry.partition, entry.sequence);
         let is_here = self.lane_of(partition) == lane;
         let queue = self.queue_mut(partition).filter(|_| is_here).ok_or(Violation { partition, sequence })?;
@@ -88,6 +101,9 @@ impl<T> Producer<T> {
     /// # Errors
     /// If no such batch waits for an answer on this lane, or has no such records.
     pub fn excepted(&mut self, lane: LaneId, told: PublishExceptions) -> Result<(), Violation> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
         let (partition, sequence) = (told.partition, told.sequence);
         let is_here = self.lane_of(partition) == lane;
         let queue = self.queue_mut(partition).filter(|_| is_here).ok_or(Violation { partition, sequence })?;
@@ -105,6 +121,9 @@ impl<T> Producer<T> {
         now: Mono,
         out: &mut Vec<Completion<T>>,
     ) -> Result<(), Violation> {
+        if self.ended.is_some() {
+            return Ok(());
+        }
         let (partition, sequence) = (rejection.partition, rejection.sequence);
         let is_here = self.lane_of(partition) == lane;
         let queue = self.queue_mut(partition).filter(|_| is_here).ok_or(Violation { partition, sequence })?;
@@ -116,10 +135,11 @@ impl<T> Producer<T> {
 
     /// Acts on a refusal, once everything that was sent of the partition has its answer.
     fn settle(&mut self, partition: PartitionId, now: Mono, out: &mut Vec<Completion<T>>) {
+        let remedy_of = if self.options.is_claimed { Remedy::of_claimed } else { Remedy::of };
         let Some(queue) = self.queue_mut(partition) else { return };
         let Some(verdict) = queue.verdict() else { return };
         queue.failures += 1;
-        match Remedy::of(verdict.code, queue.failures, queue.is_first_maybe_stored()) {
+        match remedy_of(verdict.code, queue.failures, queue.is_first_maybe_stored()) {
             Remedy::Again => self.wait_and_retry(partition, &verdict, now),
             Remedy::AgainInDoubt => {
                 queue.distrust_rejections();
@@ -131,6 +151,7 @@ impl<T> Producer<T> {
                 self.schedule_later(partition);
             }
             Remedy::Reidentify => self.lose_identity(partition, &verdict, out),
+            Remedy::End => self.end(&Why::Rejected { code: verdict.code, detail: verdict.detail }, out),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct ProducerOptions {
     pub delivery_timeout: Duration,
     /// When to send again what was rejected.
     pub retry: Retry,
+    /// It writes under a name that it has claimed: without that identity it must not go on.
+    pub is_claimed: bool,
 }
 
 /// Who a producer is to the broker.

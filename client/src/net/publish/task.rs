@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use weir_protocol::limits::UNACKED_BATCHES_MAX;
-use weir_protocol::message::{OpenProducer, ProducerOpened};
+use weir_protocol::message::{ClaimProducer, OpenProducer, ProducerOpened};
+use weir_protocol::units::TopicId;
 
 use crate::core::producer::{Identity, LaneId, Why};
 use crate::core::requests::Repeat;
@@ -103,6 +104,15 @@ async fn identities(shared: &ProducerShared) {
             shared.identity.notified().await;
         }
     }
+}
+
+/// Claims a name among the producers of a topic: whoever has it is fenced.
+pub(crate) async fn claim(client: &Shared, topic: TopicId, name: &str) -> Result<Identity, Error> {
+    let name = name.to_owned();
+    // An answer that was lost leaves a claim that nobody knows of: the next one fences it.
+    let make = move |request| ClaimProducer { request, topic, name };
+    let opened: ProducerOpened = expect(&client.request(make, Repeat::Harmless).await?)?;
+    Ok(Identity { producer: opened.producer, epoch: opened.epoch })
 }
 
 /// Asks the broker for a producer identity.

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use weir_protocol::batch::StoredBatch;
-use weir_protocol::units::{SegmentId, TopicId};
+use weir_protocol::units::{PartitionKey, SegmentId};
 
 use super::{FlushError, Flusher, Maintained};
-use crate::dedup::generation::{GenerationFacts, GenerationWriter, horizon_class};
-use crate::dedup::{ENTRY_BYTES, Entry, KeySeed, entries};
+use crate::dedup::generation::{GenerationFacts, GenerationWriter, VERSIONS_CLASS, horizon_class};
+use crate::dedup::{ENTRY_BYTES, Entry, KeySeed, entries, versions};
 use crate::disk::{Disk, DiskError};
 use crate::frame::Frame;
 use crate::state::NodeState;
 use crate::store::checkpointer::{ATTEMPTS_MAX, Change, Checkpointer};
-use crate::store::keys::{KeyMerge, KeyMergeError, plan};
+use crate::store::keys::{KeyMerge, KeyMergeError, plan, plan_sweep};
 
 /// Keys of frames that are applied and not in a checkpoint.
 #[derive(Debug)]
@@ -26,23 +26,43 @@ pub(super) struct StagedKeys {
     pub(super) written: Vec<(SegmentId, GenerationFacts)>,
     /// Generations that are given up.
     pub(super) given_up: BTreeSet<SegmentId>,
-    /// How many keys there were in all frames since the start, also in those of topics that are gone.
+    /// How many keys and versions there were in all frames since the start, also in those of topics that are gone.
     pub(super) count: u64,
+    /// Topics may have gone since the versions were last swept.
+    pub(super) unswept: bool,
 }
 
 impl StagedKeys {
     pub(super) const fn new(seed: KeySeed) -> Self {
-        Self { seed, unwritten: BTreeMap::new(), written: Vec::new(), given_up: BTreeSet::new(), count: 0 }
+        Self {
+            seed,
+            unwritten: BTreeMap::new(),
+            written: Vec::new(),
+            given_up: BTreeSet::new(),
+            count: 0,
+            unswept: true,
+        }
     }
 
-    /// Takes the keys of a batch, for as long as its topic remembers them now.
-    pub(super) fn note(&mut self, state: &NodeState, topic: TopicId, batch: &StoredBatch) {
-        let definition = state.topics.get(&topic);
-        let horizon_us = definition.and_then(|definition| definition.settings.dedup_horizon_us);
-        let mut entries = entries(&self.seed, topic, batch).peekable();
-        match horizon_us {
-            Some(horizon_us) if entries.peek().is_some() => {
-                let class = self.unwritten.entry(horizon_class(horizon_us)).or_default();
+    /// Takes the keys of a batch, for as long as its topic remembers them now, and its versions, if the topic keeps them.
+    pub(super) fn note(&mut self, state: &NodeState, partition: PartitionKey, batch: &StoredBatch) {
+        let settings = state.topics.get(&partition.topic).map(|definition| definition.settings);
+        let seed = self.seed;
+        let horizon_us = settings.and_then(|settings| settings.dedup_horizon_us);
+        self.take(
+            horizon_us.map(|horizon| (horizon_class(horizon), horizon)),
+            entries(&seed, partition.topic, batch),
+        );
+        let keeps_versions = settings.is_some_and(|settings| settings.keyed_versions);
+        self.take(keeps_versions.then_some((VERSIONS_CLASS, u64::MAX)), versions(&seed, partition, batch));
+    }
+
+    /// Takes entries of a class with their horizon; without one, they are only counted.
+    fn take(&mut self, class: Option<(u32, u64)>, entries: impl Iterator<Item = Entry>) {
+        let mut entries = entries.peekable();
+        match class {
+            Some((class, horizon_us)) if entries.peek().is_some() => {
+                let class = self.unwritten.entry(class).or_default();
                 let before = class.1.len();
                 class.1.extend(entries);
                 class.0 = class.0.max(horizon_us);
@@ -196,10 +216,19 @@ impl<D: Disk> Flusher<D> {
         }
         let keys = self.checkpointer.shared.keys();
         let files = self.options.merge_files;
-        let Some(inputs) = plan(&keys, self.running_us, (files, &self.unmergeable)) else { return Ok(None) };
+        let sweep = if self.stage.keys.unswept && keys.is_full_of_versions() {
+            self.stage.keys.unswept = false;
+            plan_sweep(&keys, &self.unmergeable)
+        } else {
+            None
+        };
+        let planned = sweep.or_else(|| plan(&keys, self.running_us, (files, &self.unmergeable)));
+        let Some(inputs) = planned else { return Ok(None) };
+        let topics = self.state.topics.values().filter(|topic| topic.settings.keyed_versions);
+        let versioned = topics.map(|topic| topic.id).collect();
         let identity = self.checkpointer.begin_segment();
         let Checkpointer { disk, paths, .. } = &self.checkpointer;
-        match KeyMerge::begin(disk, &paths.segments, identity, inputs) {
+        match KeyMerge::begin(disk, &paths.segments, identity, (inputs, versioned)) {
             Ok(merge) => Ok(Some(merge)),
             Err(error) => {
                 self.checkpointer.give_up_segment(identity.segment);

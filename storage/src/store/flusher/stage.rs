@@ -74,12 +74,13 @@ impl Stage {
     pub(super) fn apply(&mut self, state: &mut NodeState, frame: Frame) -> Result<(), ApplyError> {
         let applied = state.try_apply(&frame)?;
         if let Frame::Append { partition, batch, .. } = &frame {
-            self.keys.note(state, partition.topic, batch);
+            self.keys.note(state, *partition, batch);
         }
         match applied {
             Applied::Nothing => return Ok(()),
             Applied::Topic => {
                 self.parts.insert(Part::Topics);
+                self.keys.unswept = true;
             }
             Applied::Partition(partition) => self.touch(partition),
             Applied::Groups(partitions) => {
@@ -88,6 +89,7 @@ impl Stage {
             }
             Applied::TopicGone(partitions) => {
                 self.parts.extend([Part::Topics, Part::Groups]);
+                self.keys.unswept = true;
                 for partition in partitions {
                     self.parts.insert(Part::Shard(virtual_shard_of(partition)));
                     self.touched.remove(&partition);
@@ -268,7 +270,7 @@ pub(super) fn encode_parts(state: &NodeState, changed: &BTreeSet<Part>) -> BTree
     let encode = |part: &Part| {
         let mut out = Vec::new();
         match part {
-            Part::Topics => encode_topics(&state.topics, &mut out),
+            Part::Topics => encode_topics((&state.topics, &state.claims), &mut out),
             Part::Groups => encode_groups(&state.groups, &mut out),
             Part::Shard(_) => {
                 let partitions = by_shard.get(part).map_or(&[][..], Vec::as_slice);

@@ -6,11 +6,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use weir_protocol::units::SegmentId;
+use weir_protocol::units::{SegmentId, TopicId};
 
 use super::{Generation, Keys};
 use crate::dedup::generation::{
-    GenerationFacts, GenerationFile, GenerationWriter, WrittenGeneration, class_horizon_us,
+    GenerationFacts, GenerationFile, GenerationWriter, VERSIONS_CLASS, WrittenGeneration, class_horizon_us,
 };
 use crate::dedup::{Entry, KeyDigest};
 use crate::disk::{Disk, DiskError, File};
@@ -43,6 +43,18 @@ pub(in crate::store) fn plan<F: File>(
     })
 }
 
+/// All generations of versions, as far as they can be merged: together they hold nothing twice, and nothing of topics that
+/// are gone.
+pub(in crate::store) fn plan_sweep<F: File>(
+    keys: &Keys<F>,
+    unmergeable: &BTreeSet<SegmentId>,
+) -> Option<Vec<Generation<F>>> {
+    let held = keys.generations().iter().rev().filter(|held| held.is_of_versions());
+    let whole = held.filter(|held| held.file.is_some() && !unmergeable.contains(&held.number));
+    let inputs: Vec<Generation<F>> = whole.take(INPUTS_MAX).cloned().collect();
+    (!inputs.is_empty()).then_some(inputs)
+}
+
 fn slice_of(class: u32, expires_us: u64) -> (u32, u64) {
     (class, expires_us / (class_horizon_us(class) / SLICES_PER_HORIZON).max(1))
 }
@@ -67,6 +79,8 @@ pub(in crate::store) struct KeyMerge<D: Disk> {
     output: SegmentId,
     writer: GenerationWriter<D>,
     facts: GenerationFacts,
+    /// The topics that keep versions; those of others are left out.
+    versioned: BTreeSet<TopicId>,
 }
 
 /// Why a merge came to an end.
@@ -95,12 +109,12 @@ struct Cursor<F> {
 }
 
 impl<D: Disk> KeyMerge<D> {
-    /// Begins to merge inputs of one class into a generation of this identity.
+    /// Begins to merge inputs of one class into a generation of this identity. `versioned` are the topics that keep versions.
     pub(in crate::store) fn begin(
         disk: &D,
         directory: &std::path::Path,
         identity: SegmentIdentity,
-        inputs: Vec<Generation<D::File>>,
+        (inputs, versioned): (Vec<Generation<D::File>>, BTreeSet<TopicId>),
     ) -> Result<Self, DiskError> {
         let entries_max = inputs.iter().map(|held| held.facts.entries).sum();
         let facts = GenerationFacts {
@@ -122,6 +136,7 @@ impl<D: Disk> KeyMerge<D> {
             output: identity.segment,
             writer: GenerationWriter::create(disk, directory, identity, entries_max)?,
             facts,
+            versioned,
         })
     }
 
@@ -143,6 +158,7 @@ impl<D: Disk> KeyMerge<D> {
                 continue;
             };
             match self.next {
+                _ if !self.is_needed(&entry) => {}
                 Some(next) if next.digest == entry.digest => {
                     self.next = [next, entry].into_iter().max_by_key(Entry::age);
                 }
@@ -155,6 +171,12 @@ impl<D: Disk> KeyMerge<D> {
             self.advance(number)?;
         }
         Ok(false)
+    }
+
+    /// Whether an entry says anything of a topic that there is. That of idempotency keys is forgotten with their horizon.
+    fn is_needed(&self, entry: &Entry) -> bool {
+        self.facts.class != VERSIONS_CLASS
+            || self.versioned.contains(&TopicId::from_bytes(entry.fingerprint.0))
     }
 
     /// Seals what was merged.

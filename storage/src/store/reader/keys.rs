@@ -74,6 +74,12 @@ impl<D: Disk> Reader<D> {
         self.shared.keys().is_full()
     }
 
+    /// Whether versions of records' keys have used up their space on the disk: no more are to be taken until topics that have
+    /// them are deleted.
+    pub fn is_full_of_versions(&self) -> bool {
+        self.shared.keys().is_full_of_versions()
+    }
+
     /// How many keys there are, and what they take.
     pub fn key_figures(&self) -> KeyFigures {
         self.shared.keys().figures()

@@ -139,6 +139,7 @@ impl Follower {
             batch_bytes_max: BATCH_BYTES_LIMIT,
             explicit_partitions: false,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+            keyed_versions: false,
         };
         let name = format!("recovered-{topic}");
         let frame =

@@ -13,6 +13,7 @@ fn settings(age_us: Option<u64>, bytes: Option<u64>) -> TopicSettings {
         batch_bytes_max: 1 << 20,
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+        keyed_versions: false,
     }
 }
 

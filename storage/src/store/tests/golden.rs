@@ -8,13 +8,16 @@ use std::fmt::Write as _;
 use std::io::IoSlice;
 use std::path::PathBuf;
 
-use weir_protocol::units::SegmentId;
+use weir_protocol::units::{Epoch, Offset, ProducerId, SegmentId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::damage::{End, list, smallest, subject};
+use super::sample::{partition, topic};
+use super::versions::{create, frame, look, versioned};
 use super::*;
 use crate::checkpoint::{Found, Paths, read_slot, state_name};
 use crate::disk::{Disk, File, Mode, SimDisk};
+use crate::frame::{Claim, ClaimedName};
 use crate::segment::{SegmentIdentity, segment_name};
 
 /// Bytes on a line.
@@ -101,6 +104,41 @@ fn a_directory_of_version_1_that_was_closed_is_served() {
 #[test]
 fn a_directory_of_version_1_whose_broker_died_is_served() {
     check("v1-died", End::CutWhenIdle, RecoveryVerdict::Recovered);
+}
+
+/// Somebody has a name in the topic of the tests.
+fn claim(epoch: u32) -> Frame {
+    let claim = Claim { producer: ProducerId::new(9), epoch: Epoch::new(epoch) };
+    Frame::Claim(ClaimedName { topic: topic(1).id, name: "billing".to_owned(), claim })
+}
+
+/// Versions and a claim that are flushed, and later ones that are in the journal only.
+fn with_versions() -> SimDisk {
+    let disk = SimDisk::new();
+    let mut opened = open(disk.clone(), data(), smallest(), at(0)).unwrap();
+    let (log, later) = (partition(1, 0), Offset::new(4));
+    let first = versioned(log, Offset::ZERO, &[1, 2, 3, 2], &[2]);
+    commit(&mut opened, vec![create(1), claim(1), frame(first)]);
+    opened.flusher.flush(at(1)).unwrap();
+    commit(&mut opened, vec![claim(2), frame(versioned(log, later, &[1], &[]))]);
+    drop(opened);
+    disk
+}
+
+#[test]
+fn versions_and_claims_of_an_earlier_broker_are_known() {
+    let path = fixture("v1-versions");
+    if std::env::var_os("WEIR_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, encode(&with_versions())).unwrap();
+    }
+    for disk in [golden("v1-versions"), with_versions()] {
+        let opened = open(disk, data(), smallest(), at(100)).unwrap();
+        let last = [1, 2, 3, 4].map(|key| look(&opened, partition(1, 0), key).map(Offset::get));
+        assert_eq!(last, [Some(4), Some(3), None, None]);
+        let claims = opened.state.claims[&topic(1).id].iter();
+        let epochs: Vec<_> = claims.map(|(name, claim)| (name.as_str(), claim.epoch.get())).collect();
+        assert_eq!(epochs, [("billing", 2)]);
+    }
 }
 
 /// Sets a feature bit in the header of a file, and makes its hash right.

@@ -32,7 +32,8 @@ impl Model {
             | Frame::Skipped(_)
             | Frame::Group(_)
             | Frame::GroupDeleted { .. }
-            | Frame::Settled(_) => {}
+            | Frame::Settled(_)
+            | Frame::Claim(_) => {}
         }
     }
 

@@ -28,6 +28,7 @@ pub(super) fn topic(id: u8) -> TopicDefinition {
             batch_bytes_max: 1 << 20,
             explicit_partitions: false,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
+            keyed_versions: false,
         },
     }
 }
@@ -134,6 +135,7 @@ pub(super) fn stored(frame: &Frame) -> Vec<u8> {
         | Frame::Skipped(_)
         | Frame::Group(_)
         | Frame::GroupDeleted { .. }
-        | Frame::Settled(_) => Vec::new(),
+        | Frame::Settled(_)
+        | Frame::Claim(_) => Vec::new(),
     }
 }

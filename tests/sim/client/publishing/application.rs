@@ -72,6 +72,9 @@ impl Publishing {
         if self.plan.keyed {
             return self.push_keyed(cost, context);
         }
+        if self.plan.counters > 0 {
+            return self.push_counted(cost, context);
+        }
         let value = context.number();
         let bytes = payload(value, context.record_bytes);
         let record = RecordInput { value: Some(&bytes), ..RecordInput::default() };

@@ -170,7 +170,7 @@ impl Publishing {
                 self.outbox.again.push_back(record);
                 return;
             }
-            Some(fate @ (RecordFate::Expired | RecordFate::Off)) => {
+            Some(fate) => {
                 return context.defect(|| format!("key {key} was answered with {fate:?}"));
             }
         };

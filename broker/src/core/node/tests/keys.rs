@@ -14,18 +14,19 @@ use super::*;
 use crate::core::dedup::{Dedup, KeyAnswer, KeyProbe, OlderKeys};
 
 /// Keys that fit memory.
-const KEYS_MAX: u64 = 20;
+pub(super) const KEYS_MAX: u64 = 20;
 
 /// The lane of all producers but the first.
 const OTHERS: u64 = PUBLISH + 100;
 
-const SEED: [u8; 16] = [7; 16];
+pub(super) const SEED: [u8; 16] = [7; 16];
 
 /// A filter that says what it is told to say.
 #[derive(Debug, Default)]
 pub(super) struct FakeFilter {
-    maybe: AtomicBool,
+    pub(super) maybe: AtomicBool,
     full: AtomicBool,
+    pub(super) full_of_versions: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -38,6 +39,10 @@ impl OlderKeys for Shared {
 
     fn is_full(&self) -> bool {
         self.0.full.load(Ordering::Relaxed)
+    }
+
+    fn is_full_of_versions(&self) -> bool {
+        self.0.full_of_versions.load(Ordering::Relaxed)
     }
 
     fn figures(&self) -> KeyFigures {
@@ -53,7 +58,7 @@ pub(super) fn dedup() -> (Dedup, Arc<FakeFilter>) {
 }
 
 /// What an answer said: base offset, whether the batch was a repetition, and the fates of its void records.
-type Answer = (u64, bool, Vec<(u32, RecordFate)>);
+pub(super) type Answer = (u64, bool, Vec<(u32, RecordFate)>);
 
 impl Script {
     /// Sends records with key and value; an empty key is none.
@@ -73,7 +78,11 @@ impl Script {
             sequence: Sequence::new(sequence),
             partition: self.key(0),
         };
-        let batch = builder.finish(&identity, Compression::None);
+        self.arrive(producer, builder.finish(&identity, Compression::None));
+    }
+
+    /// A batch of a producer comes on its lane.
+    pub(super) fn arrive(&mut self, producer: u64, batch: ProducerBatch) {
         let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
         let publish = Publish { acked_below: Sequence::ZERO, batch };
         // The first producer has a lane of its own, so that nobody waits for its answers.
@@ -86,7 +95,7 @@ impl Script {
     }
 
     /// Takes all answers, in order.
-    fn answers(&mut self) -> Vec<Answer> {
+    pub(super) fn answers(&mut self) -> Vec<Answer> {
         let mut exceptions = Vec::new();
         let mut answers = Vec::new();
         for (_, frame) in self.sent.extract_if(.., |(at, _)| [lane(PUBLISH), lane(OTHERS)].contains(at)) {
@@ -102,7 +111,7 @@ impl Script {
         answers
     }
 
-    fn appended(&self) -> Vec<&StoredBatch> {
+    pub(super) fn appended(&self) -> Vec<&StoredBatch> {
         let frames = self.journaled.iter().filter_map(|write| match &write.frame {
             Frame::Append { batch, .. } => Some(batch),
             Frame::Topic(_)
@@ -111,7 +120,8 @@ impl Script {
             | Frame::Skipped(_)
             | Frame::Group(_)
             | Frame::GroupDeleted { .. }
-            | Frame::Settled(_) => None,
+            | Frame::Settled(_)
+            | Frame::Claim(_) => None,
         });
         frames.collect()
     }
@@ -120,12 +130,12 @@ impl Script {
         KeySeed::from_bytes(SEED).digest(self.topic, 1, key.as_bytes())
     }
 
-    fn probe(&mut self) -> KeyProbe {
+    pub(super) fn probe(&mut self) -> KeyProbe {
         assert_eq!(self.actions.key_probes.len(), 1);
         self.actions.key_probes.remove(0)
     }
 
-    fn found(&mut self, entries: Vec<Entry>) {
+    pub(super) fn found(&mut self, entries: Vec<Entry>) {
         let partition = self.key(0);
         self.event(Event::Keys(KeyAnswer { partition, found: Some(entries) }));
     }
@@ -156,6 +166,7 @@ impl Script {
             batch_bytes_max: 16 << 10,
             explicit_partitions: false,
             dedup_horizon_us,
+            keyed_versions: false,
         };
         let alter = AlterTopic { request: 9, name: "orders".to_owned(), settings };
         self.event(Event::Request(lane(CONTROL), Request::Alter(alter)));

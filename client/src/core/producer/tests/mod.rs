@@ -29,6 +29,7 @@ fn options(partitions: u32) -> ProducerOptions {
         unacked_batches: 64,
         delivery_timeout: Duration::from_secs(60),
         retry: Retry::exponential(Duration::from_millis(10), Duration::from_millis(100)),
+        is_claimed: false,
     }
 }
 

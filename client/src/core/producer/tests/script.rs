@@ -432,6 +432,26 @@ fn partitions_of_a_lane_take_turns() {
     assert_eq!(turns, [0, 1, 0, 1, 0, 1]);
 }
 
+#[test]
+fn a_producer_with_a_name_ends_where_it_is_fenced_and_others_go_on_under_another_identity() {
+    for is_claimed in [false, true] {
+        let mut producer = connected(ProducerOptions { is_claimed, ..options(2) });
+        let mut out = Vec::new();
+        for number in [0, 1] {
+            put(&mut producer, Routing::Partition(PartitionId::new(number)), number.into(), 0, NOW).unwrap();
+        }
+        assert_eq!(send(&mut producer, LANE, &mut out).len(), 2);
+        producer.rejected(LANE, reject(0, ErrorCode::ProducerFenced), NOW, &mut out).unwrap();
+        assert_eq!(producer.wants_identity(), !is_claimed);
+        assert_eq!(producer.ended().is_some(), is_claimed);
+        // What was on its way in the other partition may be stored; its answer is nobody's business any more.
+        let entry = AckEntry { partition: PartitionId::new(1), ..ack(0) };
+        producer.acked(LANE, &entry, NOW, &mut out).unwrap();
+        let expected = if is_claimed { (vec![], vec![(0, false), (1, true)]) } else { (vec![1], vec![]) };
+        assert_eq!((stored(&out), failed(&out)), expected);
+    }
+}
+
 fn excepted(sequence: u64, records: &[u32]) -> PublishExceptions {
     let exceptions =
         records.iter().map(|record| RecordException { record: *record, fate: RecordFate::Expired }).collect();
