@@ -34,8 +34,8 @@ use crate::server::metrics::Metrics;
 use crate::server::node::ToNode;
 use crate::server::transport::admit;
 pub(crate) use account::SharedQuotas;
-use account::{Account, Slot};
-use outbox::{Answers, Outbox, PIECES};
+use account::{Account, Open, Slot};
+use outbox::{Answers, FIRST_PIECES, Outbox};
 use outgoing::turn_away;
 
 /// Frames a connection may be owed. What a peer is owed is bounded by its credit and its requests; one that does not
@@ -170,10 +170,9 @@ impl Peer {
         let outbox = Rc::new(Outbox::new(&self.answers));
         self.outboxes.borrow_mut().insert(stream, Rc::clone(&outbox));
         self.session.borrow_mut().opened(stream);
-        self.context.metrics.streams_opened.increment();
-        self.context.metrics.streams.add(1);
+        let open = Open::count(&self.context.metrics);
         tasks.spawn_local(Rc::clone(self).hear((stream, receive), Rc::clone(&outbox), Rc::clone(&slot)));
-        tasks.spawn_local(Rc::clone(self).speak((stream, send), outbox, slot));
+        tasks.spawn_local(Rc::clone(self).speak((stream, send), outbox, (slot, open)));
     }
 
     /// Hears one stream until it ends.
@@ -183,7 +182,7 @@ impl Peer {
         outbox: Rc<Outbox>,
         _slot: Rc<Slot>,
     ) {
-        let mut pieces: Vec<Bytes> = vec![Bytes::new(); PIECES];
+        let mut pieces: Vec<Bytes> = vec![Bytes::new(); FIRST_PIECES];
         let mut actions = SessionActions::default();
         let mut gate = self.context.gate.clone();
         let mut unheard = VecDeque::new();
@@ -220,6 +219,7 @@ impl Peer {
                         | ReadError::ZeroRttRejected,
                     ) => break,
                 }
+                outbox::widen(&mut pieces, unheard.len());
                 let bytes: usize = unheard.iter().map(Bytes::len).sum();
                 self.context.metrics.bytes_received.add(bytes as u64);
                 if let Some(window) = self.windows.borrow_mut().received(bytes as u64) {
@@ -302,7 +302,7 @@ impl Peer {
         self: Rc<Self>,
         (stream, mut send): (StreamId, SendStream),
         outbox: Rc<Outbox>,
-        _slot: Rc<Slot>,
+        _counted: (Rc<Slot>, Open),
     ) {
         let lane = LaneId { connection: self.id, stream };
         let mut pieces = Vec::new();
@@ -329,7 +329,6 @@ impl Peer {
             }
         }
         self.outboxes.borrow_mut().remove(&stream);
-        self.context.metrics.streams.subtract(1);
         // A stream that the peer has stopped needs no end.
         let _stopped = send.finish();
     }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -12,6 +13,7 @@ use crate::core::ledger::{Ledger, Pool, Reservation};
 use crate::core::quota::{ClientKey, Quotas, Throttled};
 use crate::plan::STREAM_BYTES;
 use crate::server::clock::Clock;
+use crate::server::metrics::Metrics;
 
 /// After which time a client tries again for whose stream there was no memory.
 const NO_MEMORY_RETRY_MS: u32 = 1000;
@@ -43,6 +45,25 @@ enum Standing {
 pub(super) struct Slot {
     client: Option<(SharedQuotas, ClientKey)>,
     _memory: Reservation,
+}
+
+/// A stream among the open ones, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Metrics>);
+
+impl Open {
+    /// One more is open.
+    pub(super) fn count(metrics: &Arc<Metrics>) -> Self {
+        metrics.streams_opened.increment();
+        metrics.streams.add(1);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.streams.subtract(1);
+    }
 }
 
 impl Account {

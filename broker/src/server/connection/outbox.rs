@@ -12,7 +12,18 @@ use tokio::sync::Notify;
 const ANSWERS_BYTES_MAX: usize = 1 << 20;
 
 /// Pieces given to the transport at a time.
-pub(super) const PIECES: usize = 64;
+const PIECES: usize = 64;
+
+/// Pieces taken from the transport at a time on a stream that never had more waiting: most streams are idle, and all of
+/// them together cost memory.
+pub(super) const FIRST_PIECES: usize = 4;
+
+/// Makes room for as many pieces as there may be, where all there was room for came.
+pub(super) fn widen(pieces: &mut Vec<Bytes>, came: usize) {
+    if came == pieces.len() {
+        pieces.resize(PIECES, Bytes::new());
+    }
+}
 
 /// The answers that wait on all streams of a connection.
 #[derive(Debug, Default)]
