@@ -243,6 +243,13 @@ impl ServeOptions {
         self.plan().budget().dedup
     }
 
+    /// Bytes of idle buffers for batches that come, and of those that flushed data is read into.
+    pub fn idle_bytes(&self) -> (usize, usize) {
+        let bytes = usize::try_from(self.plan().bytes_of("buffers")).unwrap_or(usize::MAX);
+        let read = bytes / 4;
+        (bytes - read, read)
+    }
+
     /// Keys of flushed batches: memory for their filters, and room on the disk.
     pub fn key_options(&self) -> KeyOptions {
         KeyOptions { filter_bytes: self.memory_bytes / 8, ..KeyOptions::default() }

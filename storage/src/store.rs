@@ -3,6 +3,7 @@
 //! [`open`] recovers a data directory and gives its parts to those who work with them: the [`Flusher`] to one thread,
 //! [`Reader`]s to as many as like to read, the journal to the one that commits.
 
+mod buffers;
 mod catalog;
 mod checkpointer;
 mod flusher;

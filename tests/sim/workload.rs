@@ -110,7 +110,13 @@ fn sizes(random: &mut Random) -> Sizes {
     let flush_bytes = random.between(4 << 10, 48 << 10);
     let keys = KeyOptions { filter_bytes: random.between(0, 16 << 10), ..KeyOptions::default() };
     let recent_keys = random.between(20, 2000);
-    Sizes { open: OpenOptions { journal, segments, keys }, node, server, flush_bytes, recent_keys }
+    Sizes {
+        open: OpenOptions { journal, segments, keys, idle_read_bytes: 0 },
+        node,
+        server,
+        flush_bytes,
+        recent_keys,
+    }
 }
 
 /// Longest batch.

@@ -264,6 +264,8 @@ pub enum ColdResult {
         /// The offset after the last record.
         end: Offset,
     },
+    /// The first batch is longer than what was asked for: so many bytes. It was not kept.
+    Longer(u64),
     /// The offset asked for, or none in segments.
     Offset(Option<Offset>),
     /// What was asked for is no longer kept.
@@ -282,6 +284,16 @@ pub enum ColdResult {
     },
     /// The disk failed in a way that may pass.
     Failed,
+}
+
+impl ColdResult {
+    /// Batches that were read where at most `bytes_max` bytes were asked for.
+    pub fn batches(bytes: Bytes, end: Offset, bytes_max: u64) -> Self {
+        match bytes.len() as u64 {
+            length if length > bytes_max => Self::Longer(length),
+            _ => Self::Batches { bytes, end },
+        }
+    }
 }
 
 /// Something to be sent to a peer.
@@ -341,5 +353,17 @@ impl Actions {
     /// The ticket of the last frame ever given to the journal.
     pub const fn last_ticket(&self) -> Ticket {
         self.last_ticket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_longer_than_was_asked_for_only_the_length_is_kept() {
+        let read = |bytes_max| ColdResult::batches(Bytes::from_static(b"batch"), Offset::new(1), bytes_max);
+        assert_eq!(read(4), ColdResult::Longer(5));
+        assert!(matches!(read(5), ColdResult::Batches { .. }));
     }
 }

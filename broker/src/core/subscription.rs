@@ -270,16 +270,20 @@ impl Subscriptions {
             ColdResult::Batches { bytes, end } => {
                 let (bytes, end) = cursor.below_bound(bytes, *end);
                 let frame_bytes = (Deliver::OVERHEAD_BYTES + bytes.len()) as u64;
+                // The read may be of an earlier start of the same number, with more set aside.
                 if frame_bytes > available || !state.outbox.grow(frame_bytes) {
-                    // A single batch that is longer than what was set aside. Others may go before it until it is its turn.
                     cursor.state = State::Starved(frame_bytes);
-                } else {
-                    cursor.position = cursor.position.max(end);
-                    state.credit.spend(frame_bytes).expect("it is available");
-                    let front = Deliver::front(id, generation, partition.high_watermark(), bytes.len());
-                    let pieces = vec![Bytes::copy_from_slice(&front), bytes];
-                    actions.outgoing.push(Outgoing::Delivery(lane, pieces));
+                    return self.enqueue(lane);
                 }
+                cursor.position = cursor.position.max(end);
+                state.credit.spend(frame_bytes).expect("it is available");
+                let front = Deliver::front(id, generation, partition.high_watermark(), bytes.len());
+                let pieces = vec![Bytes::copy_from_slice(&front), bytes];
+                actions.outgoing.push(Outgoing::Delivery(lane, pieces));
+            }
+            // Others of the lane may go before it until it is its turn.
+            ColdResult::Longer(bytes) => {
+                cursor.state = State::Starved(Deliver::OVERHEAD_BYTES as u64 + bytes);
             }
             ColdResult::Corrupt { from, to } => {
                 let from = cursor.position.max(*from);
@@ -312,6 +316,7 @@ impl Subscriptions {
         let found = match &answer.result {
             ColdResult::Offset(found) => found.unwrap_or(otherwise),
             ColdResult::Batches { .. }
+            | ColdResult::Longer(_)
             | ColdResult::Trimmed { .. }
             | ColdResult::NotFlushed
             | ColdResult::Corrupt { .. }

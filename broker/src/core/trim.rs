@@ -87,6 +87,7 @@ impl TrimLookups {
                 format!("offsets {from} to {to} cannot be read for their times"),
             )),
             ColdResult::Batches { .. }
+            | ColdResult::Longer(_)
             | ColdResult::Trimmed { .. }
             | ColdResult::NotFlushed
             | ColdResult::Failed => Err((ErrorCode::Internal, "the time index cannot be read".to_owned())),

@@ -131,10 +131,8 @@ fn run<D: Disk>(
 fn perform<D: Disk>(reader: &Reader<D>, read: &ColdRead) -> ColdResult {
     let result = match read.want {
         ColdWant::Batches { from, bytes_max } => {
-            let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-            reader
-                .read(read.key, from, bytes_max)
-                .map(|chunk| ColdResult::Batches { bytes: chunk.bytes, end: chunk.end_offset })
+            let chunk = reader.read(read.key, from, usize::try_from(bytes_max).unwrap_or(usize::MAX));
+            chunk.map(|chunk| ColdResult::batches(chunk.bytes, chunk.end_offset, bytes_max))
         }
         ColdWant::OffsetAt(time) => reader.offset_at_time(read.key, time).map(ColdResult::Offset),
     };

@@ -257,6 +257,7 @@ fn prepare(
     let open = OpenOptions {
         journal: journal_options(options),
         keys: options.key_options(),
+        idle_read_bytes: options.idle_bytes().1,
         ..OpenOptions::default()
     };
     let opened = open_data(&options.data_directory, open)?;
@@ -280,7 +281,7 @@ fn prepare(
     let (gate_sender, gate) = watch::channel(true);
     let context = Context {
         identity,
-        pool: BufferPool::new(usize::try_from(options.plan().bytes_of("buffers")).unwrap_or(usize::MAX)),
+        pool: BufferPool::new(options.idle_bytes().0),
         node: to_node.clone(),
         limits: ConnectionLimits {
             connections_max: Some(options.plan().connections_max),

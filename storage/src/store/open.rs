@@ -43,6 +43,8 @@ pub struct OpenOptions {
     pub segments: SegmentOptions,
     /// How many idempotency keys are kept.
     pub keys: KeyOptions,
+    /// Bytes of memory to read into that may be kept while nothing is read. Default 0.
+    pub idle_read_bytes: usize,
 }
 
 /// A data directory in use.
@@ -267,7 +269,8 @@ fn create<D: Disk>(
     slots.write(&mut manifest)?;
     let catalog = Catalog::default();
     let known = (catalog, Keys::new(options.keys), manifest.running_us);
-    let shared = Arc::new(Shared::new(disk.clone(), paths.segments.clone(), manifest.node, known));
+    let idle = options.idle_read_bytes;
+    let shared = Arc::new(Shared::new(disk.clone(), paths.segments.clone(), manifest.node, known, idle));
     let checkpointer = Checkpointer::new(disk, paths, Arc::clone(&shared), slots, manifest);
     let state = NodeState::default();
     Ok(Opened {

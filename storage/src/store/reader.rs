@@ -295,10 +295,11 @@ enum Start {
     Before(u64),
 }
 
-/// The part that is asked for. A small part of a large buffer is copied, so as not to keep all of it.
+/// The part that is asked for. Unless it is most of the buffer it is copied: who gets it counts its bytes, and must not keep
+/// many more.
 fn keep(bytes: &Bytes, range: std::ops::Range<usize>) -> Bytes {
     let part = bytes.slice(range);
-    if part.len() < bytes.len() / 2 { Bytes::copy_from_slice(&part) } else { part }
+    if part.len() < bytes.len() / 4 * 3 { Bytes::copy_from_slice(&part) } else { part }
 }
 
 /// Damage is found by the walk itself, so what is left is the disk, or a file that ends too early.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use weir_protocol::units::{Offset, SegmentId};
 
+use super::buffers::{Buffer, Buffers};
 use super::catalog::{Catalog, Extent};
 use super::keys::Keys;
 use super::reader::ReadError;
@@ -19,11 +20,6 @@ const OPEN_SEGMENTS_MAX: usize = 256;
 
 /// Places where a reader stopped that are remembered, so that it goes on without searching. Some hundred KiB.
 const PLACES_MAX: usize = 4096;
-
-/// Buffers that are kept for reading, and the longest of them: together at most 32 MiB. Fresh memory costs more than
-/// reading into it.
-const BUFFERS_MAX: usize = 16;
-const BUFFER_BYTES_MAX: usize = 2 << 20;
 
 /// See the module. No lock is held while the disk is used.
 #[derive(Debug)]
@@ -54,24 +50,13 @@ struct OpenSegments<D: Disk> {
     accesses: u64,
 }
 
-/// Memory that was read into before.
-#[derive(Debug, Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
-
-/// Memory to read into. Goes back when dropped.
-#[derive(Debug)]
-pub(super) struct Buffer {
-    memory: Vec<u8>,
-    length: usize,
-    buffers: Arc<Buffers>,
-}
-
 impl<D: Disk> Shared<D> {
     pub(super) fn new(
         disk: D,
         segments: PathBuf,
         node: [u8; 16],
         (catalog, keys, running_us): (Catalog, Keys<D::File>, u64),
+        idle_read_bytes: usize,
     ) -> Self {
         Self {
             disk,
@@ -82,7 +67,7 @@ impl<D: Disk> Shared<D> {
             running_us: AtomicU64::new(running_us),
             open: Mutex::new(OpenSegments { segments: BTreeMap::new(), accesses: 0 }),
             places: Mutex::default(),
-            buffers: Arc::default(),
+            buffers: Buffers::new(idle_read_bytes),
         }
     }
 
@@ -183,12 +168,7 @@ impl<D: Disk> Shared<D> {
 
     /// Memory of this length, with any content.
     pub(super) fn buffer(&self, length: usize) -> Buffer {
-        let mut memory = lock(&self.buffers.0).pop().unwrap_or_default();
-        if memory.len() < length {
-            memory.clear();
-            memory.resize(length, 0);
-        }
-        Buffer { memory, length, buffers: Arc::clone(&self.buffers) }
+        self.buffers.take(length)
     }
 }
 
@@ -210,29 +190,6 @@ impl<D: Disk> OpenSegments<D> {
         }
         self.accesses += 1;
         self.segments.insert(segment, (open, self.accesses));
-    }
-}
-
-impl Buffer {
-    /// The memory.
-    pub(super) fn as_mut(&mut self) -> &mut [u8] {
-        self.memory.get_mut(..self.length).expect("the memory is at least that long")
-    }
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        self.memory.get(..self.length).expect("the memory is at least that long")
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.memory);
-        let mut buffers = lock(&self.buffers.0);
-        if memory.len() <= BUFFER_BYTES_MAX && buffers.len() < BUFFERS_MAX {
-            buffers.push(memory);
-        }
     }
 }
 

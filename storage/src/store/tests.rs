@@ -38,6 +38,7 @@ fn small() -> OpenOptions {
             merge_step_bytes: 8 << 10,
         },
         keys: KeyOptions { filter_bytes: 1 << 20, disk_bytes: 64 << 20 },
+        idle_read_bytes: 64 << 10,
     }
 }
 

@@ -71,5 +71,5 @@ pub(super) fn answer(stored: Option<&Stored>, read: &ColdRead, how: u8) -> ColdR
         batch.encode(&mut bytes);
         end = batch.end_offset();
     }
-    ColdResult::Batches { bytes: Bytes::from(bytes), end }
+    ColdResult::batches(Bytes::from(bytes), end, bytes_max)
 }

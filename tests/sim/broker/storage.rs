@@ -288,9 +288,9 @@ impl Storage {
         let Some(read) = self.cold.pop_front() else { return };
         let result = match read.want {
             ColdWant::Batches { from, bytes_max } => {
-                let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-                let chunk = self.reader.read(read.key, from, bytes_max);
-                chunk.map(|chunk| ColdResult::Batches { bytes: chunk.bytes, end: chunk.end_offset })
+                let most = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+                let chunk = self.reader.read(read.key, from, most);
+                chunk.map(|chunk| ColdResult::batches(chunk.bytes, chunk.end_offset, bytes_max))
             }
             ColdWant::OffsetAt(time) => self.reader.offset_at_time(read.key, time).map(ColdResult::Offset),
         };

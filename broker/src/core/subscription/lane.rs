@@ -52,7 +52,7 @@ pub(super) struct Cursor {
 pub(super) enum State {
     /// In the lane's ready queue.
     Ready,
-    /// Ready, but the next batch needs this much credit.
+    /// Ready, but the next batch needs this much credit, and memory.
     Starved(u64),
     /// Everything visible has been sent.
     Waiting,
@@ -80,6 +80,16 @@ impl Cursor {
             at += length;
         }
         (bytes.clone(), end)
+    }
+}
+
+impl State {
+    /// Credit without which nothing can be sent.
+    const fn needed(self) -> u64 {
+        match self {
+            Self::Starved(needed) => needed,
+            Self::Ready | Self::Held | Self::Waiting | Self::Reading(_) | Self::Locating => 0,
+        }
     }
 }
 
@@ -138,13 +148,11 @@ impl Lane {
             let available = self.credit.available() - self.reserved_bytes;
             // The others of the lane wait with it: small batches of theirs could use up for ever what it waits for. A window has
             // room for the longest frame once the client has taken what it was sent, so its turn comes.
-            if let State::Starved(needed) = cursor.state
-                && available < needed
-            {
+            let needed = cursor.state.needed();
+            if available < needed {
                 self.ready.push_front(id);
                 return;
             }
-            cursor.state = State::Ready;
             if cursor.position < partition.log_start() {
                 let (from, to) = (cursor.position, partition.log_start());
                 cursor.position = to;
@@ -167,12 +175,14 @@ impl Lane {
                     self.ready.push_front(id);
                     return;
                 }
-                let bytes_max = limits.cold_bytes.min(available - Deliver::OVERHEAD_BYTES as u64);
-                let reserved = bytes_max + Deliver::OVERHEAD_BYTES as u64;
-                if reserved > memory || !self.reserve(reserved) {
+                let overhead = Deliver::OVERHEAD_BYTES as u64;
+                let reserved = (limits.cold_bytes + overhead).max(needed).min(available);
+                let bytes_max = reserved - overhead;
+                let fits = reserved <= memory && self.reserve(reserved);
+                let Some(cursor) = self.cursors.get_mut(&id) else { continue };
+                if !fits {
                     return self.wait_for_memory(id);
                 }
-                let Some(cursor) = self.cursors.get_mut(&id) else { continue };
                 cursor.state = State::Reading(reserved);
                 self.reads += 1;
                 let want = ColdWant::Batches { from: cursor.position, bytes_max };
@@ -184,6 +194,7 @@ impl Lane {
             let room = limits.frame_bytes.min(most.saturating_sub(Deliver::OVERHEAD_BYTES as u64));
             match gather(partition, cursor, id, (room, most)) {
                 Ok((pieces, frame_bytes)) => {
+                    cursor.state = State::Ready;
                     self.credit.spend(frame_bytes).expect("gathered within the credit");
                     assert!(self.outbox.grow(frame_bytes), "gathered within the memory");
                     actions.outgoing.push(Outgoing::Delivery(lane, pieces));
@@ -213,18 +224,19 @@ impl Lane {
             State::Ready | State::Starved(_) if self.outbox.bytes() >= limits.outbox_bytes => {
                 WaitsFor::Connection
             }
-            State::Starved(_) | State::Held => WaitsFor::Application,
-            State::Ready if self.short => WaitsFor::DeliveryMemory,
-            State::Ready if self.is_starved() => WaitsFor::Application,
-            State::Ready => WaitsFor::Turn,
+            State::Held => WaitsFor::Application,
+            State::Starved(needed) if self.available() < needed => WaitsFor::Application,
+            State::Ready | State::Starved(_) if self.short => WaitsFor::DeliveryMemory,
+            State::Ready | State::Starved(_) if self.is_starved() => WaitsFor::Application,
+            State::Ready | State::Starved(_) => WaitsFor::Turn,
         }
     }
 
     /// Whether its turn is one's that needs more credit than there is.
     fn is_starved(&self) -> bool {
         let next = self.ready.front().and_then(|id| self.cursors.get(id));
-        let starved = next.is_some_and(|next| matches!(next.state, State::Starved(_)));
-        starved || self.available() <= Deliver::OVERHEAD_BYTES as u64
+        next.is_some_and(|next| self.available() < next.state.needed())
+            || self.available() <= Deliver::OVERHEAD_BYTES as u64
     }
 }
 

@@ -119,8 +119,8 @@ impl<D: Disk> Recovery<D> {
             key_seed: manifest.key_seed.or_else(|| Some(random_seed())),
             ..manifest.clone()
         };
-        let known = (catalog, keys, manifest.running_us);
-        let shared = Arc::new(Shared::new(disk, paths.segments.clone(), manifest.node, known));
+        let (known, idle) = ((catalog, keys, manifest.running_us), self.options.idle_read_bytes);
+        let shared = Arc::new(Shared::new(disk, paths.segments.clone(), manifest.node, known, idle));
         let reader = Reader::new(Arc::clone(&shared));
         let mut checkpointer =
             Checkpointer::new(self.disk.clone(), paths, Arc::clone(&shared), slots, manifest);

@@ -31,9 +31,9 @@ fn readers(credit: u64, batches: u64) -> Script {
 impl Script {
     /// A read finds so many batches of a length, all together.
     fn answer(&mut self, read: ColdRead, bytes: usize, count: u64) {
-        let ColdWant::Batches { from, .. } = read.want else { panic!("nobody looked for a time") };
+        let ColdWant::Batches { from, bytes_max } = read.want else { panic!("nobody looked for a time") };
         let end = Offset::new(from.get() + count);
-        let result = ColdResult::Batches { bytes: Bytes::from(vec![7; bytes]), end };
+        let result = ColdResult::batches(Bytes::from(vec![7; bytes]), end, bytes_max);
         self.event(Event::ColdAnswer(ColdAnswer { read, result }));
     }
 
@@ -66,6 +66,21 @@ fn a_batch_longer_than_the_credit_waits_for_more_and_others_go_on() {
     script.event(Event::Granted(lane(SUBSCRIBE), 8000));
     let again = script.read();
     script.answer(again, 7000, 1);
+    let partitions = [(); 2].map(|()| script.take::<Deliver>(SUBSCRIBE, FrameKind::Deliver).partition.get());
+    assert_eq!(partitions, [1, 0]);
+}
+
+#[test]
+fn a_batch_longer_than_what_is_read_at_a_time_is_read_once_there_is_memory_for_it() {
+    let mut script = readers(1 << 30, 1);
+    let (first, second) = (script.actions.cold_reads.remove(0), script.actions.cold_reads.remove(0));
+    let ColdWant::Batches { bytes_max, .. } = first.want else { panic!("nobody looked for a time") };
+    let long = usize::try_from(bytes_max).unwrap() + 1;
+    script.answer(first, long, 1);
+    script.answer(second, 100, 1);
+    let again = script.read();
+    assert_eq!(wanted(&again), (long + Deliver::OVERHEAD_BYTES) as u64);
+    script.answer(again, long, 1);
     let partitions = [(); 2].map(|()| script.take::<Deliver>(SUBSCRIBE, FrameKind::Deliver).partition.get());
     assert_eq!(partitions, [1, 0]);
 }
