@@ -1,9 +1,12 @@
 //! The options of `weir bench`.
 
+use std::time::Duration;
+
 use super::ids::{Ids, ids};
+use super::scan::Scan;
 use crate::connect::TransportChoice;
 use crate::send::{CompressionChoice, DurabilityChoice};
-use crate::value::{Rate, rate, size};
+use crate::value::{Rate, duration, rate, size};
 
 /// Producers of one run: each has a thread.
 const PRODUCERS_MAX: u64 = 256;
@@ -29,7 +32,19 @@ pub(crate) enum What {
     /// Catching up: rate of reading what is stored
     Tail(Load),
     /// Both at once: time from publishing to delivery
-    E2e(Load),
+    E2e(E2eLoad),
+    /// Reading all a topic holds, again and again, to see what that does to others
+    Scan(Scan),
+}
+
+/// The load of a run from end to end.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct E2eLoad {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Once it has its first records the consumer takes nothing for so long; says how it goes on then
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) pause: Option<Duration>,
 }
 
 /// The load of a run.

@@ -6,6 +6,7 @@ use weir_client::{BoundedRead, Consumer, Delivered, Start};
 
 use super::check::Check;
 use super::latency::Latencies;
+use super::pause::Resumed;
 use super::produce::nanos;
 use super::session::Session;
 use crate::failure::Failure;
@@ -46,14 +47,25 @@ pub(crate) async fn to_end(mut read: BoundedRead, check: &mut Check<'_>) -> Resu
     Ok((count, bytes))
 }
 
-/// Reads until every record of the run has come; notes how long each was on its way.
+/// What a consumer saw of a run.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// How long records were on their way.
+    pub(crate) latencies: Latencies,
+    /// How it went on after its pause, if there was one.
+    pub(crate) resumed: Option<Resumed>,
+}
+
+/// Reads until every record of the run has come; notes how long each was on its way. Takes nothing for `pause` behind the
+/// first ones.
 pub(crate) async fn until_complete(
     consumer: &mut Consumer,
     check: &mut Check<'_>,
     base: Instant,
-) -> Result<Latencies, Failure> {
+    mut pause: Option<Duration>,
+) -> Result<Watched, Failure> {
     let mut records: Vec<Delivered> = Vec::with_capacity(RECORDS_AT_ONCE);
-    let mut latencies = Latencies::new();
+    let mut watched = Watched { latencies: Latencies::new(), resumed: None };
     let mut last = Instant::now();
     while !check.is_complete() && last.elapsed() < PATIENCE {
         consumer.recv_into(&mut records, RECORDS_AT_ONCE, WAIT).await?;
@@ -63,11 +75,20 @@ pub(crate) async fn until_complete(
         last = Instant::now();
         let now_ns = nanos(base.elapsed());
         for record in records.drain(..) {
-            let mark = check.look(record.partition, record.value.as_deref().unwrap_or_default());
-            if let Some(mark) = mark {
-                latencies.record(Duration::from_nanos(now_ns.saturating_sub(mark.sent_ns)));
+            let Some(mark) = check.look(record.partition, record.value.as_deref().unwrap_or_default()) else {
+                continue;
+            };
+            let age = Duration::from_nanos(now_ns.saturating_sub(mark.sent_ns));
+            watched.latencies.record(age);
+            if let Some(resumed) = &mut watched.resumed {
+                resumed.count(record.size(), age);
             }
         }
+        if let Some(pause) = pause.take() {
+            tokio::time::sleep(pause).await;
+            watched.resumed = Some(Resumed::now());
+            last = Instant::now();
+        }
     }
-    Ok(latencies)
+    Ok(watched)
 }

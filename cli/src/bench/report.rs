@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::arguments::Load;
 use super::check::Verified;
 use super::latency::Latencies;
+use super::pause::Resumed;
 use super::session::Session;
 use crate::arguments::Global;
 use crate::code::Code;
@@ -25,8 +26,12 @@ pub(crate) struct Report {
     pub(crate) bytes: u64,
     /// Length of the timed part.
     pub(crate) elapsed: Duration,
+    /// How long publishing took, where that is only a part of it.
+    pub(crate) published: Option<Duration>,
     /// How long the same took once more, with everything in the caches of the system.
     pub(crate) cached: Option<Duration>,
+    /// How the consumer went on after its pause.
+    pub(crate) resumed: Option<Resumed>,
     /// Processor time of this process in the timed part.
     pub(crate) cpu: Duration,
     /// Distributions of times, each with its name in the output.
@@ -82,6 +87,12 @@ impl Report {
             });
             object.insert("cached".to_owned(), figures);
         }
+        if let Some(published) = self.published {
+            object.insert("publish_seconds".to_owned(), json!(published.as_secs_f64()));
+        }
+        if let Some(resumed) = &self.resumed {
+            object.insert("resumed".to_owned(), resumed.json());
+        }
         for (name, latencies) in &self.latencies {
             object.insert((*name).to_owned(), latencies.json());
         }
@@ -100,6 +111,9 @@ impl Report {
         ];
         if let Some(cached) = self.cached {
             lines.push(("MB/s when cached", format!("{:.1}", rate(self.bytes, cached) / 1e6)));
+        }
+        if let Some(resumed) = &self.resumed {
+            lines.push(("after the pause", resumed.text()));
         }
         lines.extend(self.latencies.iter().map(|(name, latencies)| (*name, latencies.text())));
         lines.push(("client cpu", format!("{:.3} s", self.cpu.as_secs_f64())));

@@ -21,6 +21,8 @@ pub(crate) async fn run(session: &Session) -> Result<Report, Failure> {
         records: load.records,
         bytes: session.run.pattern.bytes(load.records),
         elapsed,
+        published: None,
+        resumed: None,
         cached: None,
         cpu,
         latencies: vec![("ack_latency_us", latencies)],

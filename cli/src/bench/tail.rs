@@ -29,6 +29,8 @@ pub(crate) async fn run(session: &Session) -> Result<Report, Failure> {
         records: first.records,
         bytes: first.bytes,
         elapsed: first.elapsed,
+        published: None,
+        resumed: None,
         cached: Some(again.elapsed),
         cpu,
         latencies: Vec::new(),
