@@ -7,12 +7,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use harness::Broker;
+use harness::bare::{peer, publish_open};
 use weir_protocol::ErrorCode;
 use weir_protocol::frame::FrameKind;
 use weir_protocol::message::{Failure, Message};
 
-use crate::abuse::{greet, publish_open};
-use crate::peers::{connect, goes_on, peer};
+use crate::abuse::greet;
+use crate::peers::{connect, goes_on};
 use crate::quota::first_frame;
 
 /// Connections that leave 16 KiB of their share of 64 MiB: four streams.

@@ -2,71 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is a failure with a line number")]
 
-use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::UdpSocket;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use harness::Broker;
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use harness::bare::{close_code, connect_with, hello, peer};
+use quinn::{Connection, ConnectionError, Endpoint, TransportConfig};
 use weir_protocol::ErrorCode;
 use weir_protocol::frame::{FrameKind, RawFrame, put_header, take_frame};
 use weir_protocol::limits::REQUEST_FRAME_BYTES_MAX;
-use weir_protocol::message::{Grant, Hello, Message, OpenProducer, PROTOCOL_VERSION, Welcome};
-
-/// Longest the broker may take to turn a peer away.
-const WITHIN: Duration = Duration::from_secs(30);
-
-/// Takes any certificate: a hostile peer does not care.
-#[derive(Debug)]
-struct AnyCertificate(CryptoProvider);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Runs a peer to its end.
-pub(crate) fn peer<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime
-        .block_on(async { tokio::time::timeout(WITHIN, future).await.expect("the broker answers in time") })
-}
+use weir_protocol::message::{Grant, Message, OpenProducer, PROTOCOL_VERSION, Welcome};
 
 /// Connects with this application protocol.
 pub(crate) async fn connect(
@@ -74,27 +19,6 @@ pub(crate) async fn connect(
     protocol: &[u8],
 ) -> (Endpoint, Result<Connection, ConnectionError>) {
     connect_with(broker.address(), protocol, TransportConfig::default()).await
-}
-
-/// Connects to this address, with these settings of QUIC.
-pub(crate) async fn connect_with(
-    address: SocketAddr,
-    protocol: &[u8],
-    transport: TransportConfig,
-) -> (Endpoint, Result<Connection, ConnectionError>) {
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(ring::default_provider())))
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![protocol.to_vec()];
-    let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    config.transport_config(Arc::new(transport));
-    endpoint.set_default_client_config(config);
-    let connection = endpoint.connect(address, "localhost").unwrap().await;
-    (endpoint, connection)
 }
 
 /// Sends bytes on a first stream, perhaps ends it, and says with which code the connection is closed.
@@ -107,25 +31,7 @@ async fn closed_after(broker: &Broker, bytes: &[u8], finish: bool) -> u64 {
     if finish {
         send.finish().ok();
     }
-    close_code(&connection).await
-}
-
-pub(crate) async fn close_code(connection: &Connection) -> u64 {
-    let closed = connection.closed().await;
-    let ConnectionError::ApplicationClosed(close) = closed else { panic!("closed without a code: {closed}") };
-    close.error_code.into_inner()
-}
-
-pub(crate) fn hello(version: u16) -> Bytes {
-    let hello = Hello {
-        version_min: version,
-        version_max: version,
-        features: 0,
-        frame_bytes_max: 1 << 20,
-        client_name: "peer".to_owned(),
-        client_version: String::new(),
-    };
-    hello.to_frame()
+    close_code(&connection).await.unwrap()
 }
 
 pub(crate) fn number(code: ErrorCode) -> u64 {
@@ -240,7 +146,7 @@ fn a_peer_that_says_nothing_is_sent_away() {
     let broker = Broker::start();
     let code = peer(async {
         let (_endpoint, connection) = connect(&broker, b"weir/1").await;
-        close_code(&connection.unwrap()).await
+        close_code(&connection.unwrap()).await.unwrap()
     });
     assert_eq!(code, number(ErrorCode::TimedOut));
     goes_on(&broker);

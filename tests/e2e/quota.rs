@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use harness::Broker;
+use harness::bare::{peer, publish_open};
 use quinn::RecvStream;
 use weir_protocol::ErrorCode;
 use weir_protocol::frame::{FrameKind, RawFrame, take_frame};
 use weir_protocol::message::{Failure, Message};
 
-use crate::abuse::{greet, publish_open};
-use crate::peers::{goes_on, peer};
+use crate::abuse::greet;
+use crate::peers::goes_on;
 
 /// The first frame that comes on a stream.
 pub(crate) async fn first_frame(receive: &mut RecvStream) -> RawFrame {

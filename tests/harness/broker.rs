@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use weir_protocol::units::TopicId;
 
 use crate::port::Port;
 use crate::{Finished, Process, Weir};
@@ -60,6 +61,16 @@ impl Broker {
         let home = tempfile::tempdir().expect("temporary directories can be made");
         let data = home.path().join("data");
         Self { _home: Some(home), ..Self::on(data) }
+    }
+
+    /// As [`Broker::start`], of another binary than the one under test.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn start_of(binary: &Path) -> Self {
+        let mut broker = Self { weir: Weir::of(binary), ..Self::new() };
+        broker.serve_with(&[]);
+        broker
     }
 
     /// Starts a broker on a free port with a data directory that is there, and is left there.
@@ -193,9 +204,26 @@ impl Broker {
         self.weir.start(&self.with_url(arguments))
     }
 
+    /// Starts a client command against it that may run for so long.
+    pub fn client_for(&self, limit: Duration, arguments: &[&str]) -> Process {
+        Process::start(self.weir.command(&self.with_url(arguments)), limit)
+    }
+
     /// Runs a client command against it that must succeed, and returns what it printed.
     pub fn text(&self, arguments: &[&str]) -> String {
         self.run(arguments).expect_code(0).text()
+    }
+
+    /// The number of a topic.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    pub fn topic_id(&self, name: &str) -> TopicId {
+        let shown = self.json(&["topic", "show", name, "--json"]);
+        let id = shown.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let digits: String = id.chars().filter(|digit| *digit != '-').collect();
+        let number = u128::from_str_radix(&digits, 16).expect("a topic has a UUID");
+        TopicId::from_bytes(number.to_be_bytes())
     }
 
     /// Runs a client command against it that must succeed, and returns the JSON document it printed.

@@ -4,8 +4,11 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "net")]
+pub mod bare;
 mod binary;
 mod broker;
+mod cage;
 mod captured;
 pub mod check;
 pub mod fuzz;
@@ -22,6 +25,7 @@ pub mod workload;
 
 pub use binary::{example, weir_binary};
 pub use broker::Broker;
+pub use cage::{Cage, Held, Watch, anonymous_bytes};
 pub use captured::Captured;
 pub use lines::{Lines, multiset};
 pub use process::{Finished, Process};

@@ -15,6 +15,7 @@ use crate::Captured;
 #[derive(Debug)]
 pub struct Process {
     what: String,
+    id: u32,
     handle: OwnedFd,
     stdin: Option<ChildStdin>,
     stdout: Captured,
@@ -56,6 +57,7 @@ impl Process {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
         // The handle is taken before anybody waits for the child, so that it can never mean another process.
         let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("the child is there");
+        let id = child.id();
         let (stdout, stderr) = (Captured::default(), Captured::default());
         let exit = Arc::new(Exit::default());
         let mut threads = Vec::new();
@@ -72,7 +74,12 @@ impl Process {
                 pidfd_send_signal(&guarded, Signal::KILL).ok();
             }
         }));
-        Self { what, handle, stdin, stdout, stderr, exit, threads }
+        Self { what, id, handle, stdin, stdout, stderr, exit, threads }
+    }
+
+    /// Its number, to look at it; it means another process at some time after this one has ended.
+    pub const fn id(&self) -> u32 {
+        self.id
     }
 
     /// What it prints to stdout.

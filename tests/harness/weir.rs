@@ -1,6 +1,6 @@
 //! Commands of the binary under test, cut off from the user who runs the tests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Weir {
     home: TempDir,
+    /// Another binary than the one under test.
+    binary: Option<PathBuf>,
 }
 
 impl Weir {
@@ -24,7 +26,15 @@ impl Weir {
     /// # Panics
     /// If there is no place for temporary files.
     pub fn new() -> Self {
-        Self { home: tempfile::tempdir().expect("temporary directories can be made") }
+        Self { home: tempfile::tempdir().expect("temporary directories can be made"), binary: None }
+    }
+
+    /// The same with another binary.
+    ///
+    /// # Panics
+    /// If there is no place for temporary files.
+    pub fn of(binary: &Path) -> Self {
+        Self { binary: Some(binary.to_owned()), ..Self::new() }
     }
 
     /// Where files may be put; the working directory of the commands.
@@ -34,7 +44,7 @@ impl Weir {
 
     /// The command, not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(weir_binary());
+        let mut command = Command::new(self.binary.as_deref().unwrap_or_else(|| weir_binary()));
         command.args(arguments).current_dir(self.home()).env_clear();
         command.env("HOME", self.home()).env("XDG_CONFIG_HOME", self.home().join("config"));
         for kept in ["PATH", "RUST_BACKTRACE", "TMPDIR", "LD_PRELOAD"] {
