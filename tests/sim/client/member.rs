@@ -168,8 +168,14 @@ impl Membership {
             }
             FrameKind::Failure => {
                 let failure = Failure::from_frame(frame).map_err(bad)?;
-                // Where what is settled ahead takes all memory, an application tries again to join.
-                let passes = [ErrorCode::Fenced, ErrorCode::GoingAway, ErrorCode::TooManyGroups];
+                // Where what is settled ahead takes all memory, an application tries again to join. So it does if the network has
+                // held up the join of the process that was there before until it came last.
+                let passes = [
+                    ErrorCode::Fenced,
+                    ErrorCode::GoingAway,
+                    ErrorCode::TooManyGroups,
+                    ErrorCode::MemberReplaced,
+                ];
                 if !passes.contains(&failure.code) {
                     return Err(format!("a member was refused: {failure:?}"));
                 }
