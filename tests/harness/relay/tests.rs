@@ -50,7 +50,7 @@ fn arrivals(seed: u64, way: Way) -> Vec<u8> {
     let began = Instant::now();
     let is_told = |counts: Counts| u64::from(DATAGRAMS) + counts.doubled == counts.passed + counts.lost;
     while !is_told(relay.counts()) && began.elapsed() < LONG {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     let counts = relay.counts();
     assert!(is_told(counts), "{counts:?}");
