@@ -10,6 +10,7 @@ use crate::completions::CompletionsArguments;
 use crate::config::ConfigArguments;
 use crate::ctx::CtxArguments;
 use crate::dedup::DedupArguments;
+use crate::dlq::DlqArguments;
 use crate::dump::DumpArguments;
 use crate::explain::ExplainArguments;
 use crate::failure::Exit;
@@ -70,8 +71,10 @@ pub(crate) enum Command {
     Tail(Box<TailArguments>),
     /// List, make, show, change, trim and remove topics
     Topic(TopicArguments),
-    /// List, show, move and remove consumer groups
+    /// List, show, set, move and remove consumer groups
     Group(GroupArguments),
+    /// List, show, send again and remove records that consumer groups have given up
+    Dlq(DlqArguments),
     /// Copy everything a running broker holds
     Snapshot(SnapshotArguments),
     /// Measure a broker, and check that it loses, duplicates and reorders nothing

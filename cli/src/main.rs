@@ -13,6 +13,7 @@ mod config;
 mod connect;
 mod ctx;
 mod dedup;
+mod dlq;
 mod dump;
 mod explain;
 mod failure;
@@ -64,6 +65,7 @@ fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Snapshot(snapshot) => snapshot::run(snapshot, global),
         Command::Topic(topic) => topic::run(topic, global),
         Command::Group(group) => group::run(group, global),
+        Command::Dlq(dlq) => dlq::run(dlq, global),
         Command::Bench(bench) => bench::run(bench, global),
         Command::Verify(verify) => verify::run(verify, global),
         Command::Repair(repair) => repair::run(repair, global),

@@ -1,6 +1,6 @@
 //! Consumer groups: made, looked at, moved and removed.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use weir_protocol::ErrorCode;
 use weir_protocol::limits::{NUMBER_MAX, START_OFFSETS_MAX};
@@ -12,7 +12,7 @@ use crate::core::requests::Repeat;
 use crate::error::Error;
 use crate::message::system_time;
 use crate::net::shared::expect;
-use crate::options::Start;
+use crate::options::{Redelivery, Start};
 
 /// A consumer group in short.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -78,6 +78,38 @@ pub struct GroupDescription {
     pub members: Vec<GroupMember>,
     /// All partitions, in order of number.
     pub partitions: Vec<GroupPartition>,
+}
+
+/// What a group does with records that fail, and which have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct GroupFailures {
+    /// What it does.
+    pub redelivery: Redelivery,
+    /// Partitions with records that have failed, in order of number.
+    pub partitions: Vec<FailingPartition>,
+}
+
+/// A partition with records that have failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct FailingPartition {
+    /// The partition.
+    pub partition: u32,
+    /// Records that are to be delivered again.
+    pub records: u32,
+    /// The first of them.
+    pub first: Option<u64>,
+    /// How often that one has failed.
+    pub failed: u32,
+    /// How often it came back without a verdict.
+    pub returned: u32,
+    /// Time until it is delivered again.
+    pub wait: Duration,
+    /// Dead letters that are not in the dead-letter topic yet.
+    pub letters: u32,
+    /// Why they are not, if they were tried.
+    pub letters_wait_for: Option<&'static str>,
 }
 
 /// Where a group stood in a partition, and where it stands.
@@ -239,6 +271,48 @@ impl Admin {
         }
     }
 
+    /// Says what a group does with records that fail, from now on.
+    ///
+    /// # Errors
+    /// `WEIR-4101` if there is no such group, `WEIR-4113` if there is no such dead-letter topic or it recognises no records
+    /// that are sent again, `WEIR-2004` for times that make no sense.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion it may have been said.
+    pub async fn set_redelivery(
+        &self,
+        topic: &str,
+        group: &str,
+        redelivery: &Redelivery,
+    ) -> Result<(), Error> {
+        let (topic, group, redelivery) = (topic.to_owned(), group.to_owned(), redelivery.0.clone());
+        let make = move |request| wire::SetRedelivery { request, topic, group, redelivery };
+        expect::<wire::Done>(&self.shared().request(make, Repeat::Harmless).await?).map(|_| ())
+    }
+
+    /// What a group does with records that fail, and the partitions that have some.
+    ///
+    /// # Errors
+    /// `WEIR-4101` if there is no such group.
+    ///
+    /// # Cancel safety
+    /// If dropped before completion nothing happened.
+    pub async fn group_failures(&self, topic: &str, group: &str) -> Result<GroupFailures, Error> {
+        let mut partitions: Vec<FailingPartition> = Vec::new();
+        loop {
+            let next = partitions.last().map_or(0, |last| last.partition + 1);
+            let (topic, group) = (topic.to_owned(), group.to_owned());
+            let first_partition = PartitionId::new(next);
+            let make = move |request| wire::DescribeFailures { request, topic, group, first_partition };
+            let page: wire::GroupFailures = expect(&self.shared().request(make, Repeat::Harmless).await?)?;
+            let is_last = !page.more || page.partitions.is_empty();
+            partitions.extend(page.partitions.iter().map(failing));
+            if is_last {
+                return Ok(GroupFailures { redelivery: Redelivery(page.redelivery), partitions });
+            }
+        }
+    }
+
     /// What the broker is told: it knows first and next records, and offsets.
     async fn group_start(&self, topic: &str, start: &Start) -> Result<wire::GroupStart, Error> {
         let offsets: Vec<(u32, u64)> = match start {
@@ -272,6 +346,19 @@ impl Admin {
 /// Whether a group that was to be made is there.
 pub(crate) fn is_there(error: &Error) -> bool {
     error.broker_code() == Some(ErrorCode::GroupExists)
+}
+
+fn failing(info: &wire::FailingPartition) -> FailingPartition {
+    FailingPartition {
+        partition: info.partition.get(),
+        records: info.records,
+        first: (info.records > 0).then_some(info.first.get()),
+        failed: info.failed,
+        returned: info.returned,
+        wait: Duration::from_millis(u64::from(info.wait_ms)),
+        letters: info.letters,
+        letters_wait_for: info.letters_refused.map(ErrorCode::name),
+    }
 }
 
 fn summary(info: wire::GroupInfo) -> GroupSummary {

@@ -65,7 +65,9 @@ pub use checkpoint::Checkpoint;
 pub use error::{Class, Error, ErrorKind};
 pub use failure::{BatchError, BlockedBy, Pressure, SendError, SendFailure, TryEnqueueError};
 pub use message::{Delivered, Expect, Message, Receipt};
-pub use options::{Breaker, Compression, Durability, Retry, Start, Tls, TransportProfile};
+pub use options::{
+    Breaker, Compression, Durability, OnDrop, Redelivery, Retry, Start, Tls, TransportProfile,
+};
 pub use url::BrokerUrl;
 
 #[cfg(feature = "net")]
@@ -86,7 +88,10 @@ pub use deliveries::Deliveries;
 #[cfg(feature = "net")]
 pub use delivery::Delivery;
 #[cfg(feature = "net")]
-pub use groups::{GroupDescription, GroupMember, GroupPartition, GroupSummary, MovedPosition};
+pub use groups::{
+    FailingPartition, GroupDescription, GroupFailures, GroupMember, GroupPartition, GroupSummary,
+    MovedPosition,
+};
 #[cfg(feature = "net")]
 pub use net::transport::Carrier;
 #[cfg(feature = "net")]

@@ -171,6 +171,9 @@ pub struct Delivered {
     pub offset: u64,
     /// When the broker appended it.
     pub timestamp: SystemTime,
+    /// Which attempt at the record this is, from 1: one more for each time that it failed in its group or came back. Always 1
+    /// without a group.
+    pub attempt: u32,
     /// What was sent; `partition` and `create_time` in it are set.
     pub message: Message,
     pub(crate) topic_id: TopicId,

@@ -130,3 +130,83 @@ pub enum Start {
     /// Where a checkpoint says; partitions it does not name start with their first record.
     Resume(Checkpoint),
 }
+
+/// What becomes of a record that a member of a group drops without a word: neither acknowledged, nor failed.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum OnDrop {
+    /// It comes back at once, and if it is dropped again, after a while. It does not count as failed.
+    #[default]
+    Redeliver,
+    /// Nothing, as long as the lease of its partition lasts. For those who acknowledge by checkpoints, or through the last
+    /// record of many.
+    LeaveToTimeout,
+}
+
+/// What a group does with records that fail. It is stored with the group.
+///
+/// ```
+/// use std::time::Duration;
+/// use weir_client::Redelivery;
+///
+/// let redelivery = Redelivery::exponential(Duration::from_secs(1), Duration::from_secs(300))
+///     .max_attempts(8)
+///     .dead_letter("orders.dlq");
+/// assert_ne!(redelivery, Redelivery::default());
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Redelivery(pub(crate) weir_protocol::Redelivery);
+
+impl Default for Redelivery {
+    /// From a second to five minutes, for ever.
+    fn default() -> Self {
+        Self(weir_protocol::Redelivery::default())
+    }
+}
+
+impl Redelivery {
+    /// The first failure of a record is followed by `min` without it; each further one doubles that, up to `max`. At most a
+    /// day.
+    #[must_use]
+    pub fn exponential(min: Duration, max: Duration) -> Self {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let (backoff_min_ms, backoff_max_ms) = (millis(min), millis(max.max(min)));
+        Self(weir_protocol::Redelivery {
+            backoff_min_ms,
+            backoff_max_ms,
+            ..weir_protocol::Redelivery::default()
+        })
+    }
+
+    /// After so many failures a record goes to the dead-letter topic; 0 for never. Needs a [`dead_letter`](Self::dead_letter).
+    #[must_use]
+    pub const fn max_attempts(mut self, count: u32) -> Self {
+        self.0.attempts_max = count;
+        self
+    }
+
+    /// The topic for records that are given up. It must exist, and recognise records that are sent again.
+    #[must_use]
+    pub fn dead_letter(mut self, topic: &str) -> Self {
+        self.0.dead_letter = Some(topic.to_owned());
+        self
+    }
+
+    /// Time from the first failure to the next attempt, and the longest time.
+    #[must_use]
+    pub fn backoff(&self) -> (Duration, Duration) {
+        let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+        (millis(self.0.backoff_min_ms), millis(self.0.backoff_max_ms))
+    }
+
+    /// Failures after which a record is given up, if ever.
+    #[must_use]
+    pub fn attempts(&self) -> Option<u32> {
+        (self.0.attempts_max > 0).then_some(self.0.attempts_max)
+    }
+
+    /// Name of the dead-letter topic.
+    #[must_use]
+    pub fn dead_letter_topic(&self) -> Option<&str> {
+        self.0.dead_letter.as_deref()
+    }
+}

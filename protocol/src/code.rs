@@ -103,6 +103,9 @@ codes! {
     TooManyGroups = 4106, Fix, "the broker holds as many groups or members as it may";
     PositionReset = 4107, Fix, "the position of the consumer group was reset";
     MemberReplaced = 4108, Fatal, "another consumer joined under the name of this member";
+    DeadLetterMissing = 4113, Fix, "there is no dead-letter topic for the record";
+    DeadLetterFull = 4114, Retry, "as many dead letters wait to be forwarded as may";
+    TooManyFailures = 4115, Retry, "as many records of the partition wait to be delivered again as may";
     SnapshotExists = 6001, Fix, "a snapshot of that name exists already";
     SnapshotFailed = 6002, Retry, "the snapshot could not be made";
 }

@@ -141,6 +141,18 @@ kinds! {
     RecordsAcked = 151,
     /// Client: leaves the group.
     LeaveGroup = 152,
+    /// Client: records have failed.
+    FailRecords = 153,
+    /// Broker: what becomes of them.
+    RecordsFailed = 154,
+    /// Broker: records of a partition that have failed before.
+    PartitionFailures = 155,
+    /// Client: says what a group does with records that fail.
+    SetRedelivery = 156,
+    /// Client: asks what a group does with records that fail, and which have.
+    DescribeFailures = 157,
+    /// Broker: tells it.
+    GroupFailures = 158,
     /// Client: claims a name for its producer.
     ClaimProducer = 176,
     /// Client: asks what is remembered of an idempotency key.

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod message;
 pub mod partitioner;
 pub mod read;
+pub mod redelivery;
 pub mod units;
 pub mod write;
 
@@ -20,3 +21,4 @@ pub use code::{ErrorClass, ErrorCode};
 pub use credit::{Credit, CreditExceeded};
 pub use cursor::{BeyondWindow, Cursor};
 pub use error::{DecodeError, Problem};
+pub use redelivery::Redelivery;

@@ -56,6 +56,16 @@ pub const ACK_RANGES_MAX: usize = 240;
 /// Offsets that a start or a reset of a group may name. Keeps it within a request; longer resets go in pages.
 pub const START_OFFSETS_MAX: usize = 256;
 
+/// Records in one statement about failures, and records of a partition that a group may have to deliver again: all of them
+/// fit a frame with their reasons.
+pub const FAILURES_PER_FRAME_MAX: usize = 1024;
+
+/// Longest reason for a failure that is kept.
+pub const REASON_BYTES_MAX: usize = 256;
+
+/// Longest time from a failure to the next delivery: a day.
+pub const BACKOFF_MS_MAX: u32 = 86_400_000;
+
 /// Members of one group. Keeps a description of it under 512 KiB.
 pub const GROUP_MEMBERS_MAX: usize = 1_000;
 

@@ -11,6 +11,11 @@
 //!          Group: a group definition, count u32, positions: partition u32, offset u64
 //!          GroupDeleted: topic id (16), group u64
 //!          Settled: topic id (16), partition u32, group u64, count u32, ranges: from u64, to u64
+//!          Failed: topic id (16), partition u32, group u64, count u32, records: offset u64, failed u32, returned u32,
+//!          first i64, last i64, due i64
+//!          DeadLetters: topic id (16), partition u32, group u64, count u32, letters: offset u64, failed u32, returned u32,
+//!          first i64, last i64, reason length u16, reason
+//!          Forwarded: topic id (16), partition u32, group u64, count u32, offsets u64
 //!          Claim: topic id (16), producer u64, epoch u32, name
 //! ```
 //!
@@ -27,11 +32,14 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::limits::{FRAME_BODY_BYTES_MAX, VIRTUAL_SHARDS};
 
 mod claim;
+mod failing;
 mod group;
 mod skipped;
 mod topic;
 
 pub use claim::{Claim, ClaimedName};
+pub use failing::{DeadLetter, DeadLetters, FailedRecords, FailingRecord, ForwardedLetters};
+pub(crate) use failing::{FAILING_BYTES, LETTER_BYTES_MIN};
 pub use group::{GroupDefinition, GroupPositions, SettledRecords};
 pub use skipped::SkippedBatch;
 pub use topic::TopicDefinition;
@@ -75,6 +83,12 @@ pub enum Frame {
     },
     /// A consumer group has settled records of a partition.
     Settled(SettledRecords),
+    /// Records have failed in a consumer group and are to be delivered again.
+    Failed(FailedRecords),
+    /// A consumer group has given up records: they are settled, and to be in the dead-letter topic.
+    DeadLetters(DeadLetters),
+    /// Dead letters are in the dead-letter topic.
+    Forwarded(ForwardedLetters),
     /// A producer claimed a name.
     Claim(ClaimedName),
 }
@@ -128,6 +142,9 @@ impl Frame {
             Self::Append { partition, .. } | Self::Trim { partition, .. } => virtual_shard_of(*partition),
             Self::Skipped(skipped) => virtual_shard_of(skipped.partition),
             Self::Settled(settled) => virtual_shard_of(settled.partition),
+            Self::Failed(failed) => virtual_shard_of(failed.partition),
+            Self::DeadLetters(dead) => virtual_shard_of(dead.partition),
+            Self::Forwarded(forwarded) => virtual_shard_of(forwarded.partition),
             Self::Topic(_)
             | Self::TopicDeleted(_)
             | Self::Group(_)
@@ -146,7 +163,10 @@ impl Frame {
             | Self::Trim { .. }
             | Self::Group(_)
             | Self::GroupDeleted { .. }
-            | Self::Settled(_) => true,
+            | Self::Settled(_)
+            | Self::Failed(_)
+            | Self::DeadLetters(_)
+            | Self::Forwarded(_) => true,
             // Nothing is freed by it.
             Self::Claim(_) => false,
         }
@@ -173,7 +193,10 @@ impl Frame {
             | Self::Group(_)
             | Self::GroupDeleted { .. }
             | Self::Settled(_)
-            | Self::Claim(_) => Sequence::ZERO,
+            | Self::Claim(_)
+            | Self::Failed(_)
+            | Self::DeadLetters(_)
+            | Self::Forwarded(_) => Sequence::ZERO,
         };
         let mut header = [0u8; FRAME_HEADER_BYTES];
         let mut rest = &mut header[..];
@@ -201,7 +224,10 @@ impl Frame {
             | Self::Group(_)
             | Self::GroupDeleted { .. }
             | Self::Settled(_)
-            | Self::Claim(_) => None,
+            | Self::Claim(_)
+            | Self::Failed(_)
+            | Self::DeadLetters(_)
+            | Self::Forwarded(_) => None,
         }
     }
 
@@ -268,6 +294,9 @@ impl Frame {
             Self::Group(_) => KIND_GROUP,
             Self::GroupDeleted { .. } => KIND_GROUP_DELETED,
             Self::Settled(_) => KIND_SETTLED,
+            Self::Failed(_) => KIND_FAILED,
+            Self::DeadLetters(_) => KIND_DEAD_LETTERS,
+            Self::Forwarded(_) => KIND_FORWARDED,
             Self::Claim(_) => KIND_CLAIM,
         }
     }
@@ -282,6 +311,9 @@ impl Frame {
             Self::Group(group) => group.length(),
             Self::GroupDeleted { .. } => GROUP_DELETED_BYTES,
             Self::Settled(settled) => settled.length(),
+            Self::Failed(failed) => failed.length(),
+            Self::DeadLetters(dead) => dead.length(),
+            Self::Forwarded(forwarded) => forwarded.length(),
             Self::Claim(claimed) => claimed.length(),
         }
     }
@@ -310,6 +342,9 @@ impl Frame {
                 out.put_u64_le(group.get());
             }
             Self::Settled(settled) => settled.encode(out),
+            Self::Failed(failed) => failed.encode(out),
+            Self::DeadLetters(dead) => dead.encode(out),
+            Self::Forwarded(forwarded) => forwarded.encode(out),
             Self::Claim(claimed) => claimed.encode(out),
         }
     }
@@ -341,6 +376,9 @@ impl Frame {
                 group: GroupId::new(reader.u64()?),
             },
             KIND_SETTLED => Self::Settled(SettledRecords::decode(&mut reader)?),
+            KIND_FAILED => Self::Failed(FailedRecords::decode(&mut reader)?),
+            KIND_DEAD_LETTERS => Self::DeadLetters(DeadLetters::decode(&mut reader)?),
+            KIND_FORWARDED => Self::Forwarded(ForwardedLetters::decode(&mut reader)?),
             KIND_CLAIM => Self::Claim(ClaimedName::decode(&mut reader)?),
             kind => return Err(reader.error(Problem::Invalid { what: "frame kind", value: u64::from(kind) })),
         };
@@ -403,6 +441,9 @@ const KIND_SKIPPED: u8 = 5;
 const KIND_GROUP: u8 = 13;
 const KIND_GROUP_DELETED: u8 = 14;
 const KIND_SETTLED: u8 = 15;
+const KIND_FAILED: u8 = 16;
+const KIND_DEAD_LETTERS: u8 = 17;
+const KIND_FORWARDED: u8 = 20;
 const KIND_CLAIM: u8 = 18;
 
 /// Where the virtual shard stands in the header.

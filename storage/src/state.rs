@@ -15,6 +15,7 @@ use weir_protocol::units::{
 use crate::frame::{Claim, Frame, GroupDefinition, SkippedBatch, TopicDefinition, virtual_shard_of};
 
 mod codec;
+mod failures;
 mod given_up;
 mod groups;
 mod producers;
@@ -22,6 +23,7 @@ mod producers;
 pub(crate) use codec::{
     decode_groups, decode_partitions, decode_topics, encode_groups, encode_partitions, encode_topics,
 };
+pub use failures::Failures;
 pub use given_up::{GIVEN_UP_RANGES_MAX, GivenUp};
 pub use producers::{AppendResult, PRODUCERS_PER_PARTITION_MAX, ProducerWindow, Producers, Verdict};
 
@@ -58,6 +60,8 @@ pub struct PartitionState {
     pub given_up: GivenUp,
     /// What each group of the topic has settled.
     pub cursors: BTreeMap<GroupId, Cursor>,
+    /// What consumer groups could not process; no group without any is in it.
+    pub failures: BTreeMap<GroupId, Failures>,
 }
 
 /// What a frame changed.
@@ -154,6 +158,9 @@ impl NodeState {
             Frame::Group(group) => Ok(self.place_group(group)),
             Frame::GroupDeleted { topic, group } => Ok(self.delete_group(*topic, *group)),
             Frame::Settled(settled) => Ok(self.settle(settled)),
+            Frame::Failed(failed) => Ok(self.fail(failed)),
+            Frame::DeadLetters(dead) => Ok(self.give_up_records(dead)),
+            Frame::Forwarded(forwarded) => Ok(self.forwarded(forwarded)),
         }
     }
 

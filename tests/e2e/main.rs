@@ -5,6 +5,7 @@ mod claim;
 mod crash;
 mod damage;
 mod data;
+mod dead_letters;
 mod errors;
 mod examples;
 mod expect;

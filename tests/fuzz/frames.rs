@@ -9,13 +9,14 @@ use weir_broker::pool::BufferPool;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame, take_frame};
 use weir_protocol::message::{
     AckRecords, AlterTopic, ClaimProducer, CreateGroup, CreateSnapshot, CreateTopic, DedupDescription,
-    DeleteGroup, DeleteTopic, Deliver, DescribeDedup, DescribeGroup, DescribeTopic, Done, Explain,
-    Explanation, Failure, FindKey, Gap, GoAway, Grant, GroupDescription, GroupList, GroupReset, Heartbeat,
-    Hello, JoinGroup, KeyFound, LeaveGroup, ListGroups, ListTopics, Message, OpenProducer, PartitionAssigned,
-    PartitionEnded, PartitionLost, PartitionRevoked, PartitionStarted, PartitionTrimmed, ProducerOpened,
-    Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected, RecordsAcked, ReleasePartition,
-    ResetGroup, SnapshotCreated, SubscribeOpen, SubscribePartition, Throttled, TopicDescription, TopicInfo,
-    TopicList, TrimPartition, UnsubscribePartition, Welcome,
+    DeleteGroup, DeleteTopic, Deliver, DescribeDedup, DescribeFailures, DescribeGroup, DescribeTopic, Done,
+    Explain, Explanation, FailRecords, Failure, FindKey, Gap, GoAway, Grant, GroupDescription, GroupFailures,
+    GroupList, GroupReset, Heartbeat, Hello, JoinGroup, KeyFound, LeaveGroup, ListGroups, ListTopics,
+    Message, OpenProducer, PartitionAssigned, PartitionEnded, PartitionFailures, PartitionLost,
+    PartitionRevoked, PartitionStarted, PartitionTrimmed, ProducerOpened, Publish, PublishAck,
+    PublishExceptions, PublishOpen, PublishRejected, RecordsAcked, RecordsFailed, ReleasePartition,
+    ResetGroup, SetRedelivery, SnapshotCreated, SubscribeOpen, SubscribePartition, Throttled,
+    TopicDescription, TopicInfo, TopicList, TrimPartition, UnsubscribePartition, Welcome,
 };
 
 use crate::kind;
@@ -132,6 +133,12 @@ fn decode(frame: &RawFrame) -> Option<String> {
         FrameKind::AckRecords => again::<AckRecords>(frame),
         FrameKind::RecordsAcked => again::<RecordsAcked>(frame),
         FrameKind::LeaveGroup => again::<LeaveGroup>(frame),
+        FrameKind::FailRecords => again::<FailRecords>(frame),
+        FrameKind::RecordsFailed => again::<RecordsFailed>(frame),
+        FrameKind::PartitionFailures => again::<PartitionFailures>(frame),
+        FrameKind::SetRedelivery => again::<SetRedelivery>(frame),
+        FrameKind::DescribeFailures => again::<DescribeFailures>(frame),
+        FrameKind::GroupFailures => again::<GroupFailures>(frame),
         FrameKind::FindKey => again::<FindKey>(frame),
         FrameKind::KeyFound => again::<KeyFound>(frame),
         FrameKind::DescribeDedup => again::<DescribeDedup>(frame),

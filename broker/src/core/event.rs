@@ -4,9 +4,10 @@ use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{
     AckRecords, AlterTopic, ClaimProducer, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup,
-    DeleteTopic, DescribeDedup, DescribeGroup, DescribeTopic, Explain, FindKey, Heartbeat, JoinGroup,
-    ListGroups, ListTopics, OpenProducer, Publish, PublishOpen, ReleasePartition, ResetGroup, SubscribeOpen,
-    SubscribePartition, TrimPartition, UnsubscribePartition,
+    DeleteTopic, DescribeDedup, DescribeFailures, DescribeGroup, DescribeTopic, Explain, FailRecords,
+    FindKey, Heartbeat, JoinGroup, ListGroups, ListTopics, OpenProducer, Publish, PublishOpen,
+    ReleasePartition, ResetGroup, SetRedelivery, SubscribeOpen, SubscribePartition, TrimPartition,
+    UnsubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionKey, Timestamp};
 use weir_storage::frame::Frame;
@@ -134,6 +135,10 @@ pub enum GroupRequest {
     List(ListGroups),
     /// Describe a group.
     Describe(DescribeGroup),
+    /// Say what a group does with records that fail.
+    SetRedelivery(SetRedelivery),
+    /// Tell that, and which have failed.
+    DescribeFailures(DescribeFailures),
 }
 
 impl GroupRequest {
@@ -145,6 +150,8 @@ impl GroupRequest {
             Self::Reset(reset) => reset.request,
             Self::List(list) => list.request,
             Self::Describe(describe) => describe.request,
+            Self::SetRedelivery(set) => set.request,
+            Self::DescribeFailures(describe) => describe.request,
         }
     }
 }
@@ -160,6 +167,8 @@ pub enum FromMember {
     Release(ReleasePartition),
     /// It has settled records.
     Ack(AckRecords),
+    /// Records have failed.
+    Fail(FailRecords),
     /// It leaves.
     Leave,
 }

@@ -130,6 +130,16 @@ impl Ingest {
         true
     }
 
+    /// Takes memory for a frame of `bytes` that the node itself sends, on a lane that has no credit. Says whether there was
+    /// any.
+    #[must_use]
+    pub fn receive_own(&mut self, bytes: u64) -> bool {
+        let Some(memory) = admit(&self.ledger, bytes) else { return false };
+        let _taken = memory.hand_over();
+        self.held += bytes;
+        true
+    }
+
     /// A frame of `bytes` needs no memory any more, or has become durable as a batch that takes `unflushed` bytes until
     /// it is flushed.
     ///

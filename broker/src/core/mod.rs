@@ -15,6 +15,7 @@ pub mod group;
 pub mod hot;
 pub mod ingest;
 pub mod ledger;
+pub mod letter;
 pub mod node;
 pub mod pace;
 pub mod partition;

@@ -3,7 +3,9 @@
 mod claim;
 mod dedup;
 mod explain;
+mod failing;
 mod group;
+mod letter;
 mod publish;
 mod snapshot;
 mod topic;
@@ -26,6 +28,7 @@ use crate::core::group::Groups;
 use crate::core::hot::HotCache;
 use crate::core::ingest::{Ingest, IngestLimits};
 use crate::core::ledger::{Budget, Ledger, Pool};
+use crate::core::letter::{LetterProducers, Letters, SLOTS};
 use crate::core::partition::Partition;
 use crate::core::publish::{Publishing, TopicChange, TopicChangeKind, Waiting};
 use crate::core::requests::Requests;
@@ -60,6 +63,8 @@ pub struct Node {
     subscriptions: Subscriptions,
     trims: TrimLookups,
     groups: Groups,
+    letters: Letters,
+    letter_producers: LetterProducers,
     /// The names that clients gave themselves.
     clients: BTreeMap<ConnectionId, String>,
     /// When the last event happened.
@@ -140,6 +145,11 @@ impl Node {
         dedup.clock().not_before(newest.unwrap_or_default());
         let coordinator = Coordinator::recovered(limits.topics, state.topics.values().cloned(), seed);
         let ledger = Ledger::new(limits.memory);
+        let groups = Groups::recovered(state, incarnation, &ledger);
+        let mut letters = Letters::default();
+        groups.letters().for_each(|letter| letters.add(letter));
+        // The first identities of an incarnation are the node's own.
+        let first_producer = incarnation.get() << 32;
         let mut node = Self {
             ledger: ledger.clone(),
             coordinator,
@@ -149,7 +159,9 @@ impl Node {
             requests: Requests::default(),
             subscriptions: Subscriptions::new(limits.delivery, ledger.clone()),
             trims: TrimLookups::default(),
-            groups: Groups::recovered(state, incarnation, &ledger),
+            groups,
+            letters,
+            letter_producers: LetterProducers(ProducerId::new(first_producer)),
             clients: BTreeMap::new(),
             now: Now::default(),
             dedup,
@@ -157,7 +169,7 @@ impl Node {
             durable_through: Ticket::default(),
             snapshot: None,
             hot: HotCache::new(ledger),
-            next_producer: incarnation.get() << 32,
+            next_producer: first_producer + SLOTS,
             storage_full: false,
             going_away: false,
             counted: Counted::default(),
@@ -174,6 +186,10 @@ impl Node {
     /// Takes an event. What follows from it for others waits until [`Node::settle`].
     pub fn handle(&mut self, now: Now, event: Event, actions: &mut Actions) {
         self.now = now;
+        self.groups.observe(now);
+        if self.groups.due().is_some_and(|due| due <= now.monotonic_us) {
+            self.pass_time(now, actions);
+        }
         match event {
             Event::Greeted(connection, name) => {
                 self.clients.insert(connection, name);
@@ -194,14 +210,15 @@ impl Node {
                 self.close(lane);
             }
             Event::Member(lane, said) => self.member(now, lane, said, actions),
-            Event::TimePassed => self.pass_time(now, actions),
+            // What was due has been done by now.
+            Event::TimePassed => {}
             Event::Disconnected(connection) => {
                 self.clients.remove(&connection);
             }
             Event::Written(through) => self.publishing.written(through),
             Event::Durable(through) => self.durable(through, actions),
             Event::ColdAnswer(answer) => {
-                if !self.trim_located(&answer, actions) {
+                if !self.trim_located(&answer, actions) && !self.letter_read(&answer, actions) {
                     self.note_reached(answer.read.lane, answer.read.key.partition);
                     self.subscriptions.answer(&answer, &self.partitions, actions);
                 }
@@ -216,6 +233,9 @@ impl Node {
 
     /// Sends what the events since the last call have made possible: answers, deliveries, credit.
     pub fn settle(&mut self, actions: &mut Actions) {
+        self.letters_answered(actions);
+        self.forward_letters(actions);
+        self.letters_answered(actions);
         self.publishing.send_answers(actions);
         self.subscriptions.pump(self.now.monotonic_us, &mut self.partitions, actions);
         self.hot.settle(&mut self.partitions);
@@ -232,7 +252,7 @@ impl Node {
 
     /// When [`Event::TimePassed`] is to be told, in microseconds on the clock that never goes back.
     pub fn due(&self) -> Option<u64> {
-        self.groups.due()
+        self.groups.due().into_iter().chain(self.letters.due()).min()
     }
 
     /// Takes no new batch from now on.
@@ -386,6 +406,7 @@ impl Node {
                     self.group_durable(pending, actions);
                 }
                 Waiting::Acked(pending) => self.ack_durable(&pending, actions),
+                Waiting::Failed(pending) => self.failure_durable(pending, actions),
                 Waiting::Claim(pending) => {
                     self.requests.ended(pending.lane);
                     claim::answer(&pending, actions);

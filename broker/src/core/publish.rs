@@ -9,7 +9,7 @@ use weir_protocol::message::{
 use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
 use crate::core::claims::PendingClaim;
-use crate::core::group::PendingAck;
+use crate::core::group::{PendingAck, PendingFailure};
 use crate::core::node::PendingGroup;
 use crate::core::trim::PendingTrim;
 use crate::core::{Actions, LaneId, Outgoing, Ticket};
@@ -86,6 +86,8 @@ pub enum Waiting {
     Group(PendingGroup),
     /// Records that a consumer group has settled.
     Acked(PendingAck),
+    /// Records that have failed in a consumer group.
+    Failed(PendingFailure),
     /// A name that is claimed.
     Claim(PendingClaim),
 }
@@ -222,6 +224,13 @@ impl Publishing {
         Some(pending.what)
     }
 
+    /// Takes the answer to the last lane that has one, if it is one of those: the batch was its only one.
+    pub fn take_last_answer(&mut self, is_meant: impl Fn(LaneId) -> bool) -> Option<(LaneId, Answer)> {
+        let last = self.answers.last_entry().filter(|last| is_meant(*last.key()))?;
+        let (lane, answers) = last.remove_entry();
+        answers.into_iter().next().map(|answer| (lane, answer))
+    }
+
     /// Sends the results that are ready, those of a lane in order.
     pub fn send_answers(&mut self, actions: &mut Actions) {
         while let Some((lane, answers)) = self.answers.pop_first() {
@@ -270,7 +279,12 @@ impl Waiting {
         match self {
             Self::Append(append) => Some(append.lane),
             Self::Answer { lane, .. } => Some(*lane),
-            Self::Topic(_) | Self::Trim(_) | Self::Group(_) | Self::Acked(_) | Self::Claim(_) => None,
+            Self::Topic(_)
+            | Self::Trim(_)
+            | Self::Group(_)
+            | Self::Acked(_)
+            | Self::Failed(_)
+            | Self::Claim(_) => None,
         }
     }
 
@@ -279,7 +293,12 @@ impl Waiting {
         let answer = match self {
             Self::Append(append) => append.answer.take(),
             Self::Answer { answer, .. } => answer.take(),
-            Self::Topic(_) | Self::Trim(_) | Self::Group(_) | Self::Acked(_) | Self::Claim(_) => None,
+            Self::Topic(_)
+            | Self::Trim(_)
+            | Self::Group(_)
+            | Self::Acked(_)
+            | Self::Failed(_)
+            | Self::Claim(_) => None,
         };
         answer.map(|answer| match answer {
             Answer::Stored(entry, exceptions) => {

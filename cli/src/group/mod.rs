@@ -1,8 +1,9 @@
-//! `weir group`: list, show, move and remove consumer groups.
+//! `weir group`: list, show, set, move and remove consumer groups.
 
 mod ls;
 mod reset;
 mod rm;
+mod set;
 mod show;
 
 use weir_client::{Admin, GroupSummary};
@@ -14,7 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 
-/// Lists, shows, moves and removes consumer groups.
+/// Lists, shows, sets, moves and removes consumer groups.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GroupArguments {
     #[command(subcommand)]
@@ -32,6 +33,8 @@ enum Action {
     },
     /// Move a group, also while it has members
     Reset(reset::ResetArguments),
+    /// Say what a group does with records that fail
+    Set(set::SetArguments),
     /// Remove a group with its positions
     Rm(rm::RmArguments),
 }
@@ -78,7 +81,7 @@ async fn perform(action: &Action, global: &Global) -> Result<Exit, Failure> {
     // Asked before connecting: a missing answer needs no broker.
     match action {
         Action::Rm(rm) => rm.confirm()?,
-        Action::Ls | Action::Show { .. } | Action::Reset(_) => {}
+        Action::Ls | Action::Show { .. } | Action::Reset(_) | Action::Set(_) => {}
     }
     let client = connect(global, ConnectOptions::default()).await?;
     let admin = client.admin();
@@ -87,6 +90,7 @@ async fn perform(action: &Action, global: &Global) -> Result<Exit, Failure> {
         Action::Ls => ls::run(&admin, global, &mut output).await,
         Action::Show { group } => show::run(group, &admin, global, &mut output).await,
         Action::Reset(reset) => reset::run(reset, &admin, global, &mut output).await,
+        Action::Set(set) => set::run(set, &admin, global, &mut output).await,
         Action::Rm(rm) => rm::run(rm, &admin, global, &mut output).await,
     };
     disconnect(client).await;

@@ -9,7 +9,7 @@ use weir_protocol::batch::{Records, StoredBatch, Voids};
 use weir_protocol::units::{Epoch, Offset, PartitionId, Timestamp, TopicId};
 
 use crate::consumer::event::{ConsumerEvent, GapReason};
-use crate::consumer::settle::Leased;
+use crate::consumer::settle::{Lease, Leased};
 use crate::message::{Delivered, from_record, system_time};
 use crate::net::subscribe::ConsumerShared;
 
@@ -27,7 +27,7 @@ pub(super) struct Batch {
     appended: SystemTime,
     epoch: Epoch,
     /// Where its records are settled.
-    leased: Option<Leased>,
+    leased: Option<Lease>,
     created: Timestamp,
     /// The last creation time that was converted, as most records of a batch share it.
     last_created: (i64, SystemTime),
@@ -38,7 +38,7 @@ impl Batch {
         stored: StoredBatch,
         partition: PartitionId,
         (from, until): (Offset, Offset),
-        leased: Option<Leased>,
+        leased: Option<Lease>,
     ) -> Result<Self, DecodeError> {
         let StoredBatch { section, producer } = stored;
         let table = producer.table();
@@ -88,9 +88,13 @@ impl Batch {
                 self.pass_void(shared, offset);
                 continue;
             }
-            if self.leased.as_ref().is_some_and(|leased| !leased.hand_out(offset)) {
-                continue;
-            }
+            let leased = match &self.leased {
+                Some(lease) => match lease.hand_out(offset) {
+                    None => continue,
+                    held => held,
+                },
+                None => None,
+            };
             let created = self.created_at(record.timestamp_delta_ms);
             let mut message = from_record(record, created);
             message.partition = Some(self.partition.get());
@@ -102,10 +106,11 @@ impl Batch {
                 partition: self.partition.get(),
                 offset: offset.get(),
                 timestamp: self.appended,
+                attempt: leased.as_ref().map_or(1, Leased::attempt),
                 message,
                 topic_id,
                 partition_epoch: self.epoch,
-                leased: self.leased.clone(),
+                leased,
             }));
         }
     }

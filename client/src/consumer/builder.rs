@@ -22,7 +22,7 @@ use crate::core::consumer::{Consumer as Machine, ConsumerOptions};
 use crate::error::Error;
 use crate::message::timestamp;
 use crate::net::subscribe::{self, ConsumerShared};
-use crate::options::Start;
+use crate::options::{OnDrop, Redelivery, Start};
 
 /// Chooses what a [`Consumer`] or [`BoundedRead`] reads.
 #[derive(Clone)]
@@ -100,6 +100,19 @@ impl ConsumerBuilder {
     /// Who has a say when partitions come and go.
     pub fn assignment(mut self, listener: impl AssignmentListener) -> Self {
         self.membership().listener = Some(Listener::new(listener));
+        self
+    }
+
+    /// What the group does with records that fail. It is stored with the group: where its members differ, the last to join has
+    /// said so.
+    pub fn redelivery(mut self, redelivery: Redelivery) -> Self {
+        self.membership().redelivery = Some(redelivery);
+        self
+    }
+
+    /// What becomes of records that are dropped without a word. [`OnDrop::Redeliver`] by default.
+    pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.membership().on_drop = on_drop;
         self
     }
 

@@ -16,6 +16,7 @@ use crate::groups;
 use crate::net::member::{self, GroupShared};
 use crate::net::shared::lock;
 use crate::net::subscribe::{self, ConsumerShared};
+use crate::options::{OnDrop, Redelivery};
 
 /// How long a member keeps its partitions without being heard of, by default.
 const LEASE: Duration = Duration::from_secs(10);
@@ -28,6 +29,8 @@ pub(super) struct Membership {
     pub(super) grace: Duration,
     pub(super) lease: Duration,
     pub(super) listener: Option<Listener>,
+    pub(super) redelivery: Option<Redelivery>,
+    pub(super) on_drop: OnDrop,
 }
 
 impl Default for Membership {
@@ -38,6 +41,8 @@ impl Default for Membership {
             grace: Duration::ZERO,
             lease: LEASE,
             listener: None,
+            redelivery: None,
+            on_drop: OnDrop::default(),
         }
     }
 }
@@ -56,6 +61,10 @@ impl Membership {
                 return Err(error);
             }
         }
+        if let Some(redelivery) = &self.redelivery {
+            let admin = Admin::new(Arc::clone(&client));
+            admin.set_redelivery(&builder.topic, &self.group, redelivery).await?;
+        }
         let (options, pool_bytes) = builder.options(&topic, Vec::new(), false);
         let machine = Machine::of_member(options, topic.settings.partitions);
         let consumer = ConsumerShared::new(Arc::clone(&shared), &builder.topic, machine, pool_bytes);
@@ -69,7 +78,7 @@ impl Membership {
             lease_ms: millis(self.lease),
             grace_ms: millis(self.grace),
         };
-        let group = Arc::new(GroupShared::new(Arc::clone(&consumer), join, self.listener));
+        let group = Arc::new(GroupShared::new(Arc::clone(&consumer), join, (self.listener, self.on_drop)));
         shared.tasks.spawn_on(subscribe::run(Arc::clone(&consumer)), &shared.runtime);
         shared.tasks.spawn_on(member::run(Arc::clone(&group)), &shared.runtime);
         let mut reading = Reading::new(Arc::clone(&consumer), client, topic.id, builder.messages);

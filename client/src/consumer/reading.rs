@@ -13,7 +13,7 @@ use weir_protocol::{DecodeError, ErrorCode};
 
 use crate::client::ClientHandle;
 use crate::consumer::batch::Batch;
-use crate::consumer::settle::Leased;
+use crate::consumer::settle::Lease;
 use crate::core::consumer::{Ended, Frame, Step, Taken};
 use crate::error::Error;
 use crate::message::Delivered;
@@ -212,7 +212,9 @@ impl Reading {
         let stored = StoredBatch::decode(&mut open.rest)?;
         let (base, end) = (stored.base_offset(), stored.end_offset());
         let frame = &open.frame;
-        let (step, lease) = {
+        // Asked for first: if reading stops meanwhile, it is an earlier turn.
+        let lease = self.group.as_ref().and_then(|group| Lease::of(group, frame.partition));
+        let (step, epoch) = {
             let mut state = lock(&self.shared.state);
             let step = state.machine.begin_batch(frame, base, end);
             (step, state.machine.lease_of(frame.partition))
@@ -220,9 +222,10 @@ impl Reading {
         match step {
             Step::Deliver { from, until } => {
                 self.partition_epoch = stored.section.partition_epoch;
-                let leased = lease.zip(self.group.as_ref());
-                let leased = leased.map(|(lease, group)| Leased::new(group, frame.partition, lease));
-                self.batch = Some(Batch::new(stored, frame.partition, (from, until), leased)?);
+                if self.group.is_some() && (lease.is_none() || lease.as_ref().map(Lease::epoch) != epoch) {
+                    return Ok(());
+                }
+                self.batch = Some(Batch::new(stored, frame.partition, (from, until), lease)?);
                 self.after_begin();
             }
             Step::Skip => {}

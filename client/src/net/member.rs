@@ -1,19 +1,16 @@
 //! Membership in a group: the member's machine under its lock, and the task that carries its stream.
 
+mod hearing;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use quinn::{RecvStream, SendStream};
-use tokio::sync::{Notify, watch};
-use weir_protocol::frame::{FrameKind, RawFrame};
-use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
-use weir_protocol::message::{
-    Failure, Heartbeat, JoinGroup, LeaveGroup, Message as _, PartitionAssigned, PartitionLost,
-    PartitionRevoked, RecordsAcked,
-};
-use weir_protocol::units::{LeaseEpoch, PartitionId};
+use quinn::SendStream;
+use tokio::sync::{Notify, oneshot, watch};
+use weir_protocol::message::{AfterFailure, FailedRecord, JoinGroup, LeaveGroup, Message as _};
+use weir_protocol::units::{LeaseEpoch, Offset, PartitionId};
 use weir_protocol::{ErrorClass, ErrorCode};
 
 use crate::consumer::ConsumerEvent;
@@ -21,10 +18,10 @@ use crate::consumer::assignment::Listener;
 use crate::core::member::{Member, Say, Told};
 use crate::core::time::Mono;
 use crate::net::connect::failure_error;
-use crate::net::frames::FrameReader;
 use crate::net::lane::{LaneEnd, REOPEN_PAUSE, run_halves};
 use crate::net::shared::{Live, lock};
 use crate::net::subscribe::ConsumerShared;
+use crate::options::OnDrop;
 
 /// How long leaving may take when nobody waits for it.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
@@ -44,6 +41,8 @@ pub(crate) struct State {
     pub(crate) machine: Member,
     /// Who waits for what to become durable.
     progress: BTreeMap<PartitionId, watch::Sender<Progress>>,
+    /// Who waits for what becomes of a record that has failed: one for each that was handed out, at most.
+    failing: BTreeMap<(PartitionId, Offset), oneshot::Sender<AfterFailure>>,
     /// What the listener is to be told, in order: a few for each partition.
     hooks: VecDeque<Told>,
 }
@@ -61,12 +60,22 @@ pub(crate) struct GroupShared {
     /// Changes when the member has joined, or when something was settled or has ended.
     pub(crate) changes: watch::Sender<()>,
     listener: Option<Listener>,
+    pub(crate) on_drop: OnDrop,
 }
 
 impl GroupShared {
-    pub(crate) fn new(consumer: Arc<ConsumerShared>, join: JoinGroup, listener: Option<Listener>) -> Self {
+    pub(crate) fn new(
+        consumer: Arc<ConsumerShared>,
+        join: JoinGroup,
+        (listener, on_drop): (Option<Listener>, OnDrop),
+    ) -> Self {
         let lease = Duration::from_millis(u64::from(join.lease_ms));
-        let state = State { machine: Member::new(lease), progress: BTreeMap::new(), hooks: VecDeque::new() };
+        let state = State {
+            machine: Member::new(lease),
+            progress: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            hooks: VecDeque::new(),
+        };
         Self {
             consumer,
             join,
@@ -75,6 +84,7 @@ impl GroupShared {
             hooked: Notify::new(),
             changes: watch::Sender::new(()),
             listener,
+            on_drop,
         }
     }
 
@@ -84,13 +94,34 @@ impl GroupShared {
 
     /// Changes the machine and does what follows.
     pub(crate) fn with<R>(&self, change: impl FnOnce(&mut Member) -> R) -> R {
+        self.change(|state| change(&mut state.machine))
+    }
+
+    /// Says something of a record that was handed out. Gives what will become of it; nothing if its lease has ended.
+    pub(crate) fn fail(
+        &self,
+        partition: PartitionId,
+        lease: LeaseEpoch,
+        record: FailedRecord,
+    ) -> Option<oneshot::Receiver<AfterFailure>> {
+        let offset = record.offset;
+        let told = self.change(|state| {
+            let is_said = state.machine.fail(partition, lease, record);
+            let (teller, told) = oneshot::channel();
+            is_said.then(|| state.failing.insert((partition, offset), teller)).map(|_| told)
+        });
+        self.wake.notify_one();
+        told
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let (result, told) = {
             let mut state = lock(&self.state);
-            let result = change(&mut state.machine);
+            let result = change(&mut state);
             let told = state.machine.told();
             for told in &told {
                 state.note(*told);
-                if self.listener.is_some() {
+                if self.listener.is_some() && told.concerns_listener() {
                     state.hooks.push_back(*told);
                 }
             }
@@ -164,7 +195,9 @@ impl GroupShared {
                     Some(_) => ConsumerEvent::Lost(partition.get()),
                 });
             }
-            Told::Settled { .. } => {}
+            Told::HeldUp { partition } => self.consumer.with(|state| state.machine.leave(partition)),
+            Told::ReadAnew { partition, lease } => self.read(partition, lease),
+            Told::Settled { .. } | Told::Failed { .. } => {}
         }
     }
 
@@ -198,7 +231,11 @@ impl GroupShared {
                     self.speak(|machine| machine.heard(partition, lease));
                 }
                 Told::Ended { partition, lost: Some(_), .. } => listener.lost(partition),
-                Told::Ended { lost: None, .. } | Told::Settled { .. } => {}
+                Told::Ended { lost: None, .. }
+                | Told::Settled { .. }
+                | Told::HeldUp { .. }
+                | Told::ReadAnew { .. }
+                | Told::Failed { .. } => {}
             }
         }
     }
@@ -218,14 +255,20 @@ impl State {
                     });
                 }
             }
+            Told::Failed { partition, offset, next } => {
+                if let Some(teller) = self.failing.remove(&(partition, offset)) {
+                    teller.send(next).ok();
+                }
+            }
             Told::Ended { partition, lost, .. } => {
+                self.failing.retain(|(of, _), _| *of != partition);
                 if let Some(progress) = self.progress.remove(&partition) {
                     progress.send_modify(|progress| {
                         progress.ended = progress.ended.or(lost).or(Some(ErrorCode::Fenced));
                     });
                 }
             }
-            Told::Confirmed { .. } | Told::Revoking { .. } => {}
+            Told::Confirmed { .. } | Told::Revoking { .. } | Told::HeldUp { .. } | Told::ReadAnew { .. } => {}
         }
     }
 }
@@ -293,7 +336,7 @@ async fn carry(shared: &GroupShared, live: &Live) -> Result<LaneEnd, LaneEnd> {
     let (mut send, recv) = live.connection.open_bi().await.map_err(|_gone| LaneEnd::Connection)?;
     send.write_all(&shared.join.to_frame()).await.map_err(|_gone| LaneEnd::Connection)?;
     shared.with(|machine| machine.opened(shared.now()));
-    let halves = run_halves(receive(shared, recv), transmit(shared, &mut send));
+    let halves = run_halves(hearing::receive(shared, recv), transmit(shared, &mut send));
     tokio::select! {
         end = halves => end,
         _ = live.connection.closed() => Ok(LaneEnd::Connection),
@@ -313,6 +356,7 @@ async fn transmit(shared: &GroupShared, send: &mut SendStream) -> Result<LaneEnd
             match said {
                 Say::Heartbeat(heartbeat) => heartbeat.append_frame(&mut out),
                 Say::Ack(ack) => ack.append_frame(&mut out),
+                Say::Fail(fail) => fail.append_frame(&mut out),
                 Say::Release(release) => release.append_frame(&mut out),
             }
         }
@@ -334,50 +378,4 @@ async fn transmit(shared: &GroupShared, send: &mut SendStream) -> Result<LaneEnd
             }
         }
     }
-}
-
-/// Reads what the broker says to the member.
-async fn receive(shared: &GroupShared, recv: RecvStream) -> Result<(), LaneEnd> {
-    let mut frames = FrameReader::new(recv, CONTROL_FRAME_BYTES_MAX, None);
-    while let Some(frame) = frames.next().await? {
-        received(shared, &frame)?;
-    }
-    Ok(())
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds break the protocol")]
-fn received(shared: &GroupShared, frame: &RawFrame) -> Result<(), LaneEnd> {
-    match frame.kind {
-        FrameKind::Heartbeat => {
-            let heartbeat = Heartbeat::from_frame(frame)?;
-            let has_joined = shared.with(|machine| {
-                let before = machine.is_joined();
-                machine.answered(heartbeat);
-                !before && machine.is_joined()
-            });
-            if has_joined {
-                shared.changes.send_replace(());
-                shared.wake.notify_one();
-            }
-        }
-        FrameKind::PartitionAssigned => {
-            let assigned = PartitionAssigned::from_frame(frame)?;
-            shared.with(|machine| machine.assigned(assigned));
-        }
-        FrameKind::PartitionRevoked => {
-            let revoked = PartitionRevoked::from_frame(frame)?;
-            shared.speak(|machine| machine.revoked(shared.now(), &revoked));
-        }
-        FrameKind::PartitionLost => {
-            let lost = PartitionLost::from_frame(frame)?;
-            shared.with(|machine| machine.lost(&lost));
-        }
-        FrameKind::RecordsAcked => {
-            let acked = RecordsAcked::from_frame(frame)?;
-            shared.speak(|machine| machine.acked(&acked));
-        }
-        FrameKind::Failure => return Err(LaneEnd::Refused(Failure::from_frame(frame)?)),
-        other => return Err(LaneEnd::Violated(format!("{other:?} on the stream of a member"))),
-    }
-    Ok(())
 }

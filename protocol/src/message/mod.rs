@@ -10,11 +10,13 @@ mod claim;
 mod dedup;
 mod exceptions;
 mod explain;
+mod failing;
 mod failure;
 mod group;
 mod hello;
 mod member;
 mod publish;
+mod redelivery;
 mod snapshot;
 mod subscribe;
 #[cfg(test)]
@@ -28,6 +30,10 @@ pub use dedup::{
 };
 pub use exceptions::{OriginalRecord, PublishExceptions, RecordException, RecordFate};
 pub use explain::{Explain, Explanation, Wait, WaitId, WaitsFor};
+pub use failing::{
+    AfterFailure, FailRecords, FailedRecord, FailingRecord, FailureOutcome, PartitionFailures, RecordsFailed,
+    Verdict,
+};
 pub use failure::{Failure, GoAway};
 pub use group::{
     CreateGroup, DeleteGroup, DescribeGroup, GroupDescription, GroupInfo, GroupList, GroupPartition,
@@ -42,6 +48,7 @@ pub use publish::{
     AckEntry, Grant, OpenProducer, ProducerOpened, Publish, PublishAck, PublishOpen, PublishRejected,
     Throttled,
 };
+pub use redelivery::{DescribeFailures, FailingPartition, GroupFailures, SetRedelivery};
 pub use snapshot::{CreateSnapshot, SnapshotCreated};
 pub use subscribe::{
     Deliver, Gap, GapReason, PartitionEnded, PartitionStarted, StartAt, SubscribeOpen, SubscribePartition,

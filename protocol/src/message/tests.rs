@@ -18,6 +18,7 @@ use crate::units::{
     Timestamp, TopicId,
 };
 
+mod failing;
 mod groups;
 
 /// Encodes and decodes; then shows that no shorter body and no longer one is taken.
@@ -423,6 +424,12 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::AckRecords => decode::<AckRecords>(frame),
         FrameKind::RecordsAcked => decode::<RecordsAcked>(frame),
         FrameKind::LeaveGroup => decode::<LeaveGroup>(frame),
+        FrameKind::FailRecords => decode::<FailRecords>(frame),
+        FrameKind::RecordsFailed => decode::<RecordsFailed>(frame),
+        FrameKind::PartitionFailures => decode::<PartitionFailures>(frame),
+        FrameKind::SetRedelivery => decode::<SetRedelivery>(frame),
+        FrameKind::DescribeFailures => decode::<DescribeFailures>(frame),
+        FrameKind::GroupFailures => decode::<GroupFailures>(frame),
         FrameKind::FindKey => decode::<FindKey>(frame),
         FrameKind::KeyFound => decode::<KeyFound>(frame),
         FrameKind::DescribeDedup => decode::<DescribeDedup>(frame),

@@ -192,6 +192,7 @@ fn show_part<F: File>(
                         .moment("last_append_time", state.last_append_time)
                         .number("producers", state.producers.count() as u64)
                         .number("cursors", state.cursors.len() as u64)
+                        .number("failures", state.failures.len() as u64)
                 };
             partitions.iter().map(show).collect()
         }),

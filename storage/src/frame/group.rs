@@ -1,11 +1,11 @@
 //! What frames say of consumer groups.
 
 use bytes::BufMut;
-use weir_protocol::DecodeError;
 use weir_protocol::limits::NAME_BYTES_MAX;
 use weir_protocol::read::Reader;
 use weir_protocol::units::{GroupId, Offset, PartitionId, PartitionKey, Timestamp, TopicId};
 use weir_protocol::write::Write;
+use weir_protocol::{DecodeError, Redelivery};
 
 /// The whole of what is known of a consumer group, but for its positions.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +18,8 @@ pub struct GroupDefinition {
     pub name: String,
     /// When it was created.
     pub created: Timestamp,
+    /// What it does with records that fail.
+    pub redelivery: Redelivery,
 }
 
 /// A group, and where it stands from now on in some partitions; nothing above that is settled.
@@ -42,7 +44,9 @@ pub struct SettledRecords {
 
 impl GroupDefinition {
     fn length(&self) -> usize {
-        4 + DEFINITION_FIXED_BYTES + self.name.len()
+        let redelivery =
+            if self.redelivery == Redelivery::default() { 0 } else { self.redelivery.encoded_bytes() };
+        4 + DEFINITION_FIXED_BYTES + self.name.len() + redelivery
     }
 
     /// Writes the definition, with its length in front so that later versions may add fields.
@@ -56,6 +60,9 @@ impl GroupDefinition {
         out.put_slice(&self.topic.to_bytes());
         out.put_i64_le(self.created.as_micros());
         out.put_text(&self.name);
+        if self.redelivery != Redelivery::default() {
+            self.redelivery.encode(out);
+        }
     }
 
     /// Reads a definition; what a later version added is skipped.
@@ -70,12 +77,13 @@ impl GroupDefinition {
     }
 
     fn decode_fields(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            id: GroupId::new(fields.u64()?),
-            topic: TopicId::from_bytes(fields.bytes16()?),
-            created: Timestamp::from_micros(fields.i64()?),
-            name: fields.text("group name", NAME_BYTES_MAX)?,
-        })
+        let id = GroupId::new(fields.u64()?);
+        let topic = TopicId::from_bytes(fields.bytes16()?);
+        let created = Timestamp::from_micros(fields.i64()?);
+        let name = fields.text("group name", NAME_BYTES_MAX)?;
+        let has_more = fields.remaining() > 0;
+        let redelivery = if has_more { Redelivery::decode(fields)? } else { Redelivery::default() };
+        Ok(Self { id, topic, created, name, redelivery })
     }
 }
 

@@ -9,8 +9,11 @@ use weir_protocol::units::{
     Epoch, GroupId, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp, TopicId,
 };
 
+use weir_protocol::Redelivery;
+
 use super::{
-    Claim, ClaimedName, Frame, GroupDefinition, GroupPositions, SettledRecords, SkippedBatch, TopicDefinition,
+    Claim, ClaimedName, DeadLetter, DeadLetters, FailedRecords, FailingRecord, ForwardedLetters, Frame,
+    GroupDefinition, GroupPositions, SettledRecords, SkippedBatch, TopicDefinition,
 };
 
 /// A partition of the one topic of the tests.
@@ -106,6 +109,7 @@ pub(crate) fn group(id: u64, positions: &[(u32, u64)]) -> Frame {
             topic: TopicId::from_bytes([7; 16]),
             name: format!("group-{id}"),
             created: Timestamp::from_micros(43),
+            redelivery: Redelivery::default(),
         },
         positions: positions.iter().map(position).collect(),
     })
@@ -124,4 +128,36 @@ pub(crate) fn settled(id: u64, number: u32, ranges: &[(u64, u64)]) -> Frame {
         group: GroupId::new(id),
         ranges: ranges.iter().map(range).collect(),
     })
+}
+
+/// A record of one of the topic's partitions has failed in a group so many times.
+pub(crate) fn failed(id: u64, number: u32, (offset, failed): (u64, u32)) -> Frame {
+    let record = FailingRecord {
+        failed,
+        returned: 2,
+        first: Timestamp::from_micros(50),
+        last: Timestamp::from_micros(51),
+        due: Timestamp::from_micros(52),
+    };
+    let records = vec![(Offset::new(offset), record)];
+    Frame::Failed(FailedRecords { partition: partition(number), group: GroupId::new(id), records })
+}
+
+/// A group has given up records of one of the topic's partitions.
+pub(crate) fn dead_letters(id: u64, number: u32, offsets: &[u64]) -> Frame {
+    let letter = |offset: &u64| {
+        let (first, last) = (Timestamp::from_micros(50), Timestamp::from_micros(51));
+        (
+            Offset::new(*offset),
+            DeadLetter { failed: 4, returned: 2, first, last, reason: "no such order".to_owned() },
+        )
+    };
+    let letters = offsets.iter().map(letter).collect();
+    Frame::DeadLetters(DeadLetters { partition: partition(number), group: GroupId::new(id), letters })
+}
+
+/// Dead letters of one of the topic's partitions have arrived.
+pub(crate) fn forwarded(id: u64, number: u32, offsets: &[u64]) -> Frame {
+    let offsets = offsets.iter().copied().map(Offset::new).collect();
+    Frame::Forwarded(ForwardedLetters { partition: partition(number), group: GroupId::new(id), offsets })
 }

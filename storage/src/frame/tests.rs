@@ -1,7 +1,10 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::samples::{append, claim, group, group_deleted, partition, settled, skipped, topic, trim};
+use super::samples::{
+    append, claim, dead_letters, failed, forwarded, group, group_deleted, partition, settled, skipped, topic,
+    trim,
+};
 use super::*;
 
 fn encoded(frame: &Frame, sequence: u64) -> Bytes {
@@ -10,7 +13,7 @@ fn encoded(frame: &Frame, sequence: u64) -> Bytes {
     bytes.freeze()
 }
 
-fn all_kinds() -> [Frame; 9] {
+fn all_kinds() -> [Frame; 12] {
     let topic_id = TopicId::from_bytes([9; 16]);
     [
         append(2, 77, b"value"),
@@ -21,6 +24,9 @@ fn all_kinds() -> [Frame; 9] {
         group(3, &[(0, 5), (2, 77)]),
         group_deleted(3),
         settled(3, 2, &[(77, 78), (80, 99)]),
+        failed(3, 2, (78, 3)),
+        dead_letters(3, 2, &[79, 99]),
+        forwarded(3, 2, &[79, 99]),
         claim("billing", 4),
     ]
 }
@@ -104,7 +110,8 @@ fn a_length_beyond_the_limit_is_refused_before_it_is_used() {
 #[test]
 fn only_appends_are_data() {
     let control: Vec<bool> = all_kinds().iter().map(Frame::is_control).collect();
-    assert_eq!(control, [false, true, true, true, false, true, true, true, false]);
+    let expected = [&[false, true, true, true, false][..], &[true; 6], &[false]].concat();
+    assert_eq!(control, expected);
 }
 
 #[test]

@@ -228,6 +228,18 @@ fn item(bytes: Range<u64>, frame: &Frame) -> Item {
             .text("partition", settled.partition)
             .number("group", settled.group.get())
             .number("ranges", settled.ranges.len() as u64),
+        Frame::Failed(failed) => Item::new(2, "failed", bytes)
+            .text("partition", failed.partition)
+            .number("group", failed.group.get())
+            .number("records", failed.records.len() as u64),
+        Frame::DeadLetters(dead) => Item::new(2, "dead letters", bytes)
+            .text("partition", dead.partition)
+            .number("group", dead.group.get())
+            .number("letters", dead.letters.len() as u64),
+        Frame::Forwarded(forwarded) => Item::new(2, "forwarded", bytes)
+            .text("partition", forwarded.partition)
+            .number("group", forwarded.group.get())
+            .number("letters", forwarded.offsets.len() as u64),
         Frame::Claim(claimed) => Item::new(2, "claim", bytes)
             .text("topic", claimed.topic)
             .text("name", &claimed.name)

@@ -6,17 +6,20 @@
 //! groups     = count u32 , group definitions
 //! partitions = count u32 , partitions
 //! partition  = length u32 , topic id (16) , partition u32 , epoch u32 , log start u64 , end offset u64 ,
-//!              last append time i64 , producer count u32 , producers , given up , cursors
+//!              last append time i64 , producer count u32 , producers , given up , cursors , failures
 //! producer   = id u64 , epoch u32 , result count u32 , next sequence u64 , last offset u64 , results
 //! result     = base offset u64 , append time i64 , record count u32
 //! given up   = nothing, or: count u32 , ranges: from u64 , to u64 , voids
 //! voids      = nothing, or: count u32 , results with void records: producer id u64 , sequence u64 , length u16 , bitmap ,
 //!              cursors
 //! cursors    = nothing, or: count u32 , cursors: group u64 , floor u64 , word count u32 , words u64
+//! failures   = nothing, or: count u32 , failures: group u64 , count u32 , records , count u32 , letters
+//! record     = offset u64 , failed u32 , returned u32 , first i64 , last i64 , due i64
+//! letter     = offset u64 , failed u32 , returned u32 , first i64 , last i64 , reason length u16 , reason
 //! ```
 //!
-//! Of given up, voids and cursors none is left out before one that is written. A partition's length covers what follows it,
-//! so that later versions may add fields at its end.
+//! Of given up, voids, cursors and failures none is left out before one that is written. A partition's length covers what
+//! follows it, so that later versions may add fields at its end.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -30,7 +33,7 @@ use weir_protocol::{Cursor, DecodeError, Problem};
 
 use super::{
     AppendResult, Claims, GIVEN_UP_RANGES_MAX, GivenUp, PRODUCERS_PER_PARTITION_MAX, PartitionState,
-    ProducerWindow, Producers,
+    ProducerWindow, Producers, failures,
 };
 use crate::frame::{ClaimedName, GroupDefinition, TopicDefinition};
 
@@ -156,14 +159,17 @@ fn encode_partition(partition: PartitionKey, state: &PartitionState, out: &mut V
     }
     let voids = voids_of(&state.producers);
     let given_up = state.given_up.ranges();
-    if !given_up.is_empty() || !voids.is_empty() || !state.cursors.is_empty() {
+    let has_failures = !state.failures.is_empty();
+    let has_cursors = has_failures || !state.cursors.is_empty();
+    let has_voids = has_cursors || !voids.is_empty();
+    if has_voids || !given_up.is_empty() {
         out.put_count(given_up.len());
         for range in given_up {
             out.put_u64_le(range.start.get());
             out.put_u64_le(range.end.get());
         }
     }
-    if !voids.is_empty() || !state.cursors.is_empty() {
+    if has_voids {
         out.put_count(voids.len());
         for (id, sequence, voids) in voids {
             out.put_u64_le(id.get());
@@ -172,12 +178,15 @@ fn encode_partition(partition: PartitionKey, state: &PartitionState, out: &mut V
             out.put_slice(voids.bytes());
         }
     }
-    if !state.cursors.is_empty() {
+    if has_cursors {
         out.put_count(state.cursors.len());
         for (group, cursor) in &state.cursors {
             out.put_u64_le(group.get());
             cursor.encode(out);
         }
+    }
+    if has_failures {
+        failures::encode_all(&state.failures, out);
     }
 }
 
@@ -234,8 +243,17 @@ fn decode_partition(fields: &mut Reader<'_>) -> Result<(PartitionKey, PartitionS
         decode_voids(fields, &mut producers)?;
     }
     let cursors = if fields.remaining() > 0 { decode_cursors(fields)? } else { BTreeMap::new() };
-    let state =
-        PartitionState { epoch, log_start, end_offset, last_append_time, producers, given_up, cursors };
+    let failures = if fields.remaining() > 0 { failures::decode_all(fields)? } else { BTreeMap::new() };
+    let state = PartitionState {
+        epoch,
+        log_start,
+        end_offset,
+        last_append_time,
+        producers,
+        given_up,
+        cursors,
+        failures,
+    };
     Ok((partition, state))
 }
 

@@ -21,6 +21,11 @@ impl NodeState {
             let key = PartitionKey { topic: definition.topic, partition: *partition };
             let state = self.partitions.entry(key).or_default();
             state.cursors.insert(definition.id, Cursor::at(*floor));
+            // What is settled nowhere does not come back; what was given up still goes where it was to go.
+            if let Some(failures) = state.failures.get_mut(&definition.id) {
+                failures.records.clear();
+                state.forget_empty(definition.id);
+            }
             changed.insert(key);
         }
         Applied::Groups(changed)
@@ -36,6 +41,7 @@ impl NodeState {
         for partition in &changed {
             if let Some(state) = self.partitions.get_mut(partition) {
                 state.cursors.remove(&group);
+                state.failures.remove(&group);
             }
         }
         Applied::Groups(changed)
@@ -43,13 +49,15 @@ impl NodeState {
 
     /// A group has settled records.
     pub(super) fn settle(&mut self, settled: &SettledRecords) -> Applied {
-        let state = self.partitions.get_mut(&settled.partition);
-        let Some(cursor) = state.and_then(|state| state.cursors.get_mut(&settled.group)) else {
-            return Applied::Nothing;
-        };
+        let Some(state) = self.partitions.get_mut(&settled.partition) else { return Applied::Nothing };
+        let Some(cursor) = state.cursors.get_mut(&settled.group) else { return Applied::Nothing };
         for (from, to) in &settled.ranges {
             // Whoever wrote the frame had settled the same in an equal cursor: nothing is beyond its window.
             cursor.settle(*from, *to).ok();
+        }
+        if let Some(failures) = state.failures.get_mut(&settled.group) {
+            failures.settled(cursor);
+            state.forget_empty(settled.group);
         }
         Applied::Partition(settled.partition)
     }

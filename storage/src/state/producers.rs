@@ -84,6 +84,11 @@ impl Producers {
         results.for_each(|result| result.voids = Voids::NONE);
     }
 
+    /// The sequence that follows those of a producer.
+    pub fn next(&self, id: ProducerId) -> Sequence {
+        self.windows.get(&id).map_or(Sequence::ZERO, ProducerWindow::next)
+    }
+
     /// What to do with a batch. Changes nothing.
     pub fn check(&self, id: ProducerId, epoch: Epoch, sequence: Sequence) -> Verdict {
         match self.windows.get(&id) {

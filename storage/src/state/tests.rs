@@ -157,6 +157,50 @@ fn a_group_settles_what_it_says_until_it_is_moved_or_gone() {
     assert_eq!(state, NodeState::default());
 }
 
+#[test]
+fn a_record_comes_back_or_goes_to_the_dead_letters_or_neither() {
+    let mut state = NodeState::default();
+    state.apply(&Frame::Topic(samples::topic(1)));
+    assert_eq!(state.try_apply(&samples::failed(1, 0, (4, 1))), Ok(Applied::Nothing), "there is no group");
+    assert_eq!(state.try_apply(&samples::dead_letters(1, 0, &[4])), Ok(Applied::Nothing));
+    assert_eq!(state.try_apply(&samples::forwarded(1, 0, &[4])), Ok(Applied::Nothing));
+    state.apply(&samples::group(1, &[(0, 3)]));
+    let failures = |state: &NodeState| {
+        let failures = state.partitions[&samples::partition(0)].failures.get(&GroupId::new(1)).cloned();
+        let Failures { records, letters } = failures.unwrap_or_default();
+        let offsets =
+            |offsets: Vec<&Offset>| offsets.into_iter().map(|offset| offset.get()).collect::<Vec<_>>();
+        (offsets(records.keys().collect()), offsets(letters.keys().collect()))
+    };
+    for (offset, times) in [(3, 1), (4, 1), (6, 1), (4, 2)] {
+        state.apply(&samples::failed(1, 0, (offset, times)));
+    }
+    assert_eq!(failures(&state), (vec![3, 4, 6], vec![]));
+    assert_eq!(
+        state.partitions[&samples::partition(0)].failures[&GroupId::new(1)].records[&Offset::new(4)].failed,
+        2
+    );
+    state.apply(&samples::settled(1, 0, &[(6, 8)]));
+    assert_eq!(failures(&state), (vec![3, 4], vec![]), "what is settled does not come back");
+    state.apply(&samples::failed(1, 0, (7, 1)));
+    assert_eq!(failures(&state), (vec![3, 4], vec![]), "not even if it is said afterwards");
+    state.apply(&samples::dead_letters(1, 0, &[3, 4]));
+    assert_eq!(failures(&state), (vec![], vec![3, 4]));
+    let floor = state.partitions[&samples::partition(0)].cursors[&GroupId::new(1)].floor();
+    assert_eq!(floor, Offset::new(5), "it is settled");
+    let mut bytes = Vec::new();
+    encode_partitions(state.partitions.iter().map(|(key, state)| (*key, state)), &mut bytes);
+    assert_eq!(decode_partitions(&bytes).unwrap(), state.partitions);
+    state.apply(&samples::failed(1, 0, (5, 1)));
+    state.apply(&samples::group(1, &[(0, 3)]));
+    assert_eq!(failures(&state), (vec![], vec![3, 4]), "a group that is moved starts over; letters go on");
+    state.apply(&samples::forwarded(1, 0, &[3, 4]));
+    assert!(state.partitions[&samples::partition(0)].failures.is_empty());
+    state.apply(&samples::failed(1, 0, (5, 1)));
+    state.apply(&samples::group_deleted(1));
+    assert!(state.partitions.values().all(|state| state.failures.is_empty()));
+}
+
 /// What stands in a state file, for partitions with and without producers.
 #[test]
 fn partitions_have_golden_bytes() {
@@ -288,7 +332,10 @@ proptest! {
                 5 => frames.push(samples::group(u64::from(partition), &[(partition, *end / 2), (1, 0)])),
                 6 => frames.push(samples::group_deleted(1)),
                 7..10 => frames.push(samples::settled(u64::from(partition / 2), partition, &[(*end / 3, *end)])),
-                10..13 => {
+                10 => frames.push(samples::failed(u64::from(partition), partition, (*end / 2, 1))),
+                11 => frames.push(samples::dead_letters(u64::from(partition), partition, &[*end / 2])),
+                12 => frames.push(samples::forwarded(u64::from(partition), partition, &[*end / 2])),
+                13..15 => {
                     frames.push(samples::with_void(samples::append(partition, *end, b"value")));
                     *end += 1;
                 }

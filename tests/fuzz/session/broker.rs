@@ -233,7 +233,10 @@ impl Broker {
                 | Frame::Group(_)
                 | Frame::GroupDeleted { .. }
                 | Frame::Settled(_)
-                | Frame::Claim(_) => {}
+                | Frame::Claim(_)
+                | Frame::Failed(_)
+                | Frame::DeadLetters(_)
+                | Frame::Forwarded(_) => {}
             }
             self.journal.push_back(write);
         }
@@ -299,7 +302,10 @@ impl Broker {
                 | Frame::Group(_)
                 | Frame::GroupDeleted { .. }
                 | Frame::Settled(_)
-                | Frame::Claim(_) => {}
+                | Frame::Claim(_)
+                | Frame::Failed(_)
+                | Frame::DeadLetters(_)
+                | Frame::Forwarded(_) => {}
             }
         }
         if through > Ticket(0) {

@@ -12,8 +12,8 @@ use weir_client::core::member::{Member, Say, Told};
 use weir_protocol::ErrorCode;
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
-    Failure, Heartbeat, JoinGroup, LeaveGroup, Message, PartitionAssigned, PartitionLost, PartitionRevoked,
-    RecordsAcked,
+    Failure, Heartbeat, JoinGroup, LeaveGroup, Message, PartitionAssigned, PartitionFailures, PartitionLost,
+    PartitionRevoked, RecordsAcked, RecordsFailed,
 };
 use weir_protocol::units::{LeaseEpoch, Offset, PartitionId};
 
@@ -111,9 +111,11 @@ impl Membership {
         (offset, value): (Offset, Option<u64>),
         context: &mut Context<'_>,
     ) -> bool {
-        let Some(lease) = lease.filter(|lease| self.machine.hand_out(partition, *lease, offset)) else {
+        let turn = self.machine.turn_of(partition).filter(|(current, _)| lease == Some(*current));
+        let Some((lease, turn)) = turn else { return false };
+        if self.machine.hand_out(partition, (lease, turn), offset).is_none() {
             return false;
-        };
+        }
         let due = context.now + self.random.below(self.plan.work + 1);
         self.at_work.insert((partition, lease, offset), due);
         context.history.push(Event::Handed {
@@ -129,8 +131,9 @@ impl Membership {
 
     /// What remains of a batch will not come.
     pub(super) fn pass(&mut self, partition: PartitionId, lease: Option<LeaseEpoch>, offset: Offset) {
-        if let Some(lease) = lease {
-            self.machine.pass(partition, lease, offset);
+        let turn = self.machine.turn_of(partition).filter(|(current, _)| lease == Some(*current));
+        if let Some(turn) = turn {
+            self.machine.pass(partition, turn, offset);
         }
     }
 
@@ -153,7 +156,7 @@ impl Membership {
         match frame.kind {
             FrameKind::Heartbeat => self.machine.answered(Heartbeat::from_frame(frame).map_err(bad)?),
             FrameKind::PartitionAssigned => {
-                self.machine.assigned(PartitionAssigned::from_frame(frame).map_err(bad)?);
+                self.machine.assigned(context.mono(), PartitionAssigned::from_frame(frame).map_err(bad)?);
             }
             FrameKind::PartitionRevoked => {
                 let revoked = PartitionRevoked::from_frame(frame).map_err(bad)?;
@@ -161,6 +164,13 @@ impl Membership {
             }
             FrameKind::PartitionLost => {
                 self.machine.lost(&PartitionLost::from_frame(frame).map_err(bad)?);
+            }
+            FrameKind::PartitionFailures => {
+                self.machine.failing(PartitionFailures::from_frame(frame).map_err(bad)?);
+            }
+            FrameKind::RecordsFailed => {
+                let failed = RecordsFailed::from_frame(frame).map_err(bad)?;
+                self.machine.decided(context.mono(), &failed);
             }
             FrameKind::RecordsAcked => {
                 let acked = RecordsAcked::from_frame(frame).map_err(bad)?;
@@ -226,9 +236,13 @@ impl Membership {
 
     fn follow(&mut self, told: Told, consumer: &mut Consumer, context: &mut Context<'_>) {
         match told {
-            Told::Assigned { partition, lease, .. } | Told::Confirmed { partition, lease } => {
+            Told::Assigned { partition, lease, .. }
+            | Told::Confirmed { partition, lease }
+            | Told::ReadAnew { partition, lease } => {
                 consumer.lease(partition, lease);
             }
+            Told::HeldUp { partition } => consumer.leave(partition),
+            Told::Failed { .. } => {}
             Told::Revoking { partition, lease, .. } => {
                 context.coverage.saw(Situation::Revoked);
                 let slow = self.random.percent(30);
@@ -305,6 +319,7 @@ impl Membership {
             let frame = match said {
                 Say::Heartbeat(heartbeat) => heartbeat.to_frame(),
                 Say::Ack(ack) => ack.to_frame(),
+                Say::Fail(fail) => fail.to_frame(),
                 Say::Release(release) => release.to_frame(),
             };
             context.outputs.push(Output::Send(peer.id, Arrival::Bytes(stream, frame)));

@@ -1,13 +1,14 @@
 //! Messages of consumer groups and of their members.
 
 use weir_protocol::message::{
-    AckRecords, CreateGroup, DeleteGroup, DescribeGroup, GroupDescription, GroupInfo, GroupList,
-    GroupPartition, GroupReset, GroupStart, Heartbeat, JoinGroup, LeaveGroup, ListGroups, MemberInfo,
-    MovedPosition, PartitionAssigned, PartitionLost, PartitionRevoked, RecordsAcked, ReleasePartition,
-    ResetGroup,
+    AckRecords, AfterFailure, CreateGroup, DeleteGroup, DescribeFailures, DescribeGroup, FailRecords,
+    FailedRecord, FailingPartition, FailingRecord, FailureOutcome, GroupDescription, GroupFailures,
+    GroupInfo, GroupList, GroupPartition, GroupReset, GroupStart, Heartbeat, JoinGroup, LeaveGroup,
+    ListGroups, MemberInfo, MovedPosition, PartitionAssigned, PartitionFailures, PartitionLost,
+    PartitionRevoked, RecordsAcked, RecordsFailed, ReleasePartition, ResetGroup, SetRedelivery, Verdict,
 };
 use weir_protocol::units::{LeaseEpoch, Offset};
-use weir_protocol::{Cursor, ErrorCode};
+use weir_protocol::{Cursor, ErrorCode, Redelivery};
 
 use super::{END, OFFSET, PARTITION, REQUEST, TIME, TOPIC};
 use crate::Sample;
@@ -16,7 +17,13 @@ pub(super) const LEASE: LeaseEpoch = LeaseEpoch::new(0x8182_8384_8586_8788);
 const NUMBER: u64 = 0x9192_9394_9596_9798;
 
 pub(super) fn all() -> Vec<Sample> {
-    requests().into_iter().chain(answers()).chain(membership()).chain(acknowledging()).collect()
+    requests()
+        .into_iter()
+        .chain(answers())
+        .chain(membership())
+        .chain(acknowledging())
+        .chain(failing())
+        .collect()
 }
 
 fn names() -> (String, String) {
@@ -129,5 +136,66 @@ fn acknowledging() -> Vec<Sample> {
         ),
         Sample::message("records-acked", acked(None, END)),
         Sample::message("records-acked-fenced", acked(Some(ErrorCode::Fenced), Offset::ZERO)),
+    ]
+}
+
+fn failing() -> Vec<Sample> {
+    let record =
+        |offset, verdict| FailedRecord { offset, attempt: 3, verdict, reason: "no such order".to_owned() };
+    let records = vec![
+        record(OFFSET, Verdict::Retry),
+        record(END, Verdict::RetryAfter(5000)),
+        record(OFFSET, Verdict::Reject),
+        record(END, Verdict::Return),
+    ];
+    let again =
+        AfterFailure::Again { attempt: 4, wait_ms: 5000, refused: Some(ErrorCode::DeadLetterMissing) };
+    let outcome = |offset, next| FailureOutcome { offset, next };
+    let outcomes = vec![
+        outcome(OFFSET, again),
+        outcome(END, AfterFailure::DeadLetter),
+        outcome(END, AfterFailure::Over),
+    ];
+    let failed =
+        |refused, outcomes| RecordsFailed { number: NUMBER, partition: PARTITION, refused, outcomes };
+    let failing = FailingRecord { offset: OFFSET, attempt: 3, wait_ms: 5000 };
+    let redelivery = Redelivery {
+        backoff_min_ms: 1000,
+        backoff_max_ms: 300_000,
+        attempts_max: 8,
+        dead_letter: Some("orders.dlq".to_owned()),
+    };
+    let (topic, group) = names();
+    let set = SetRedelivery { request: REQUEST, topic, group, redelivery: redelivery.clone() };
+    let (topic, group) = names();
+    let describe = DescribeFailures { request: REQUEST, topic, group, first_partition: PARTITION };
+    let partition = FailingPartition {
+        partition: PARTITION,
+        records: 2,
+        first: OFFSET,
+        failed: 3,
+        returned: 1,
+        wait_ms: 5000,
+        letters: 4,
+        letters_refused: Some(ErrorCode::StorageFull),
+    };
+    let partitions = vec![partition];
+    vec![
+        Sample::message(
+            "fail-records",
+            FailRecords { number: NUMBER, partition: PARTITION, lease: LEASE, records },
+        ),
+        Sample::message("records-failed", failed(None, outcomes)),
+        Sample::message("records-failed-fenced", failed(Some(ErrorCode::Fenced), Vec::new())),
+        Sample::message(
+            "partition-failures",
+            PartitionFailures { partition: PARTITION, lease: LEASE, records: vec![failing] },
+        ),
+        Sample::message("set-redelivery", set),
+        Sample::message("describe-failures", describe),
+        Sample::message(
+            "group-failures",
+            GroupFailures { request: REQUEST, redelivery, more: true, partitions },
+        ),
     ]
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use weir_protocol::message::{GroupStart, MovedPosition};
 use weir_protocol::units::{GroupId, Offset, PartitionId, PartitionKey, Timestamp};
-use weir_protocol::{Cursor, ErrorCode};
+use weir_protocol::{Cursor, ErrorCode, Redelivery};
 use weir_storage::frame::{GroupDefinition, GroupPositions, TopicDefinition};
 
+use weir_storage::state::Failures;
+
 use super::memory::{GROUP_BYTES, POSITION_BYTES};
+use super::share::Share;
 use super::{Effect, GROUPS_MAX, Groups, POSITIONS_MAX};
 use crate::core::coordinator::{Refusal, check_name};
 use crate::core::subscription::Partitions;
@@ -61,9 +64,16 @@ impl Groups {
         }
         let id = GroupId::new(self.next_group);
         self.next_group += 1;
-        let definition = GroupDefinition { id, topic: topic.id, name: name.to_owned(), created: wall };
-        let cursors = positions.iter().map(|(_, floor)| Cursor::at(*floor)).collect();
-        let taken = self.insert(&definition, &topic.name, cursors, false);
+        let definition = GroupDefinition {
+            id,
+            topic: topic.id,
+            name: name.to_owned(),
+            created: wall,
+            redelivery: Redelivery::default(),
+        };
+        let share = |floor| Share::at(Cursor::at(floor), Failures::default());
+        let shares = positions.iter().map(|(_, floor)| share(*floor)).collect();
+        let taken = self.insert(&definition, &topic.name, shares, false);
         self.memory.changed(0, taken);
         Ok(GroupPositions { definition, positions })
     }
@@ -71,12 +81,17 @@ impl Groups {
     /// Removes a group. What it had settled is forgotten once the frame for that is durable.
     ///
     /// # Errors
-    /// No such group, or one with members.
+    /// No such group, or one with members, or with dead letters that are not in their topic yet.
     pub fn delete(&mut self, topic: &TopicDefinition, name: &str) -> Result<GroupId, Refusal> {
         let id = self.live(&topic.name, name)?;
         let members = self.groups.get(&id).map_or(0, |group| group.sharing.members.len());
         if members > 0 {
             return Err((ErrorCode::GroupInUse, format!("group '{name}' has {members} members")));
+        }
+        let letters = self.letters().filter(|letter| letter.group == id).count();
+        if letters > 0 {
+            let detail = format!("group '{name}' has {letters} dead letters on their way");
+            return Err((ErrorCode::GroupInUse, detail));
         }
         self.remove(id, (ErrorCode::GroupNotFound, "the group was removed"), &mut Vec::new());
         Ok(id)

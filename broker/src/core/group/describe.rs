@@ -4,14 +4,18 @@ use std::ops::Bound;
 
 use weir_protocol::limits::PAGE_ENTRIES_MAX;
 use weir_protocol::message::{
-    DescribeGroup, GroupDescription, GroupInfo, GroupList, GroupPartition, ListGroups, MemberInfo,
+    DescribeFailures, DescribeGroup, FailingPartition, GroupDescription, GroupFailures, GroupInfo, GroupList,
+    GroupPartition, ListGroups, MemberInfo,
 };
-use weir_protocol::units::{Offset, PartitionId, PartitionKey};
+use weir_protocol::units::{Offset, PartitionId, PartitionKey, Timestamp};
+use weir_protocol::{ErrorCode, Redelivery};
 
-use super::share::{Share, numbered};
+use super::failing::LetterId;
+use super::share::{Share, numbered, wait_ms};
 use super::sharing::Name;
 use super::{Group, Groups};
 use crate::core::coordinator::Refusal;
+use crate::core::letter::Letters;
 use crate::core::subscription::Partitions;
 
 impl Groups {
@@ -71,6 +75,61 @@ impl Groups {
             members: members.collect(),
             partitions: page.collect(),
         }))
+    }
+}
+
+impl Groups {
+    /// What a group does with records that fail, and a page of the partitions that have some.
+    ///
+    /// # Errors
+    /// No such group.
+    pub fn describe_failures(
+        &self,
+        wall: Timestamp,
+        describe: &DescribeFailures,
+        letters: &Letters,
+    ) -> Result<GroupFailures, Refusal> {
+        let id = self.live(&describe.topic, &describe.group)?;
+        let mut answer = GroupFailures {
+            request: describe.request,
+            redelivery: Redelivery::default(),
+            more: false,
+            partitions: Vec::new(),
+        };
+        let Some(group) = self.groups.get(&id) else { return Ok(answer) };
+        answer.redelivery = group.definition.redelivery.clone();
+        let first = describe.first_partition.get() as usize;
+        let mut failing =
+            numbered(&group.sharing.shares).skip(first).filter(|(_, share)| !share.failures.is_empty()).map(
+                |(partition, share)| {
+                    let refused = share.failures.letters.keys().find_map(|offset| {
+                        letters.refused(LetterId { group: id, partition, offset: *offset })
+                    });
+                    failing_partition((partition, share), wall, refused)
+                },
+            );
+        answer.partitions = failing.by_ref().take(PAGE_ENTRIES_MAX as usize).collect();
+        answer.more = failing.next().is_some();
+        Ok(answer)
+    }
+}
+
+fn failing_partition(
+    (partition, share): (PartitionId, &Share),
+    wall: Timestamp,
+    letters_refused: Option<ErrorCode>,
+) -> FailingPartition {
+    let first = share.failures.records.first_key_value();
+    let record = first.map(|(_, record)| *record).unwrap_or_default();
+    FailingPartition {
+        partition,
+        records: count(share.failures.records.len()),
+        first: first.map_or(Offset::ZERO, |(offset, _)| *offset),
+        failed: record.failed,
+        returned: record.returned,
+        wait_ms: wait_ms(&record, wall),
+        letters: count(share.failures.letters.len()),
+        letters_refused,
     }
 }
 

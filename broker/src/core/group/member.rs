@@ -9,6 +9,7 @@ use weir_protocol::{Cursor, ErrorCode};
 use weir_storage::frame::{Frame, SettledRecords};
 
 use super::memory::MEMBER_BYTES;
+use super::share::numbered;
 use super::{Effect, Groups};
 use crate::core::LaneId;
 use crate::core::coordinator::{Refusal, check_name};
@@ -153,6 +154,17 @@ impl Groups {
         }
     }
 
+    /// Who reads under leases that may have run out by now, and what.
+    pub fn lapsing(&self, now: u64) -> Vec<(LaneId, PartitionId)> {
+        let due = self.timers.iter().take_while(|(due, _)| *due <= now);
+        let groups = due.filter_map(|(_, id)| self.groups.get(id));
+        let leases = groups.flat_map(|group| {
+            numbered(&group.sharing.shares)
+                .filter_map(|(partition, share)| Some((share.lease.as_ref()?.reader?, partition)))
+        });
+        leases.collect()
+    }
+
     /// A lane has delivered everything of a partition below an offset.
     pub fn reached(&mut self, lane: LaneId, partition: PartitionId, offset: Offset) {
         let Some(epoch) = self.readers.get(&(lane, partition)).copied() else { return };
@@ -242,10 +254,10 @@ impl Groups {
 }
 
 /// Up to where records are delivered: a batch that begins below ends within the window of the cursor.
-fn bound(cursor: &Cursor) -> Offset {
+pub(super) fn bound(cursor: &Cursor) -> Offset {
     Offset::new(cursor.window_end().get().saturating_sub(u64::from(BATCH_RECORDS_MAX)))
 }
 
-fn fenced(partition: PartitionId, epoch: LeaseEpoch) -> Refusal {
+pub(super) fn fenced(partition: PartitionId, epoch: LeaseEpoch) -> Refusal {
     (ErrorCode::Fenced, format!("partition {partition}: lease {epoch} has ended or is somebody else's"))
 }

@@ -14,6 +14,12 @@ pub(super) const MEMBER_BYTES: u64 = 512;
 /// 64 records above the floor of a cursor: a word in the node, and one in storage.
 pub(super) const WORD_BYTES: u64 = 16;
 
+/// A record that has failed, in the node and in storage.
+pub(super) const FAILING_BYTES: u64 = 256;
+
+/// A dead letter with its reason, in the node and in storage.
+pub(super) const LETTER_BYTES: u64 = 1 << 10;
+
 /// The memory of all groups of a node.
 ///
 /// What a start has found is kept, even if a smaller budget has no room for it: that much is owed, and until it is paid

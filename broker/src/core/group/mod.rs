@@ -6,6 +6,7 @@
 mod admin;
 mod assignment;
 mod describe;
+mod failing;
 mod member;
 mod memory;
 mod share;
@@ -16,17 +17,18 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use weir_protocol::units::{GroupId, Incarnation, LeaseEpoch, PartitionId, PartitionKey, TopicId};
-use weir_protocol::{Cursor, ErrorCode};
-use weir_storage::frame::{GroupDefinition, GroupPositions};
+use weir_protocol::ErrorCode;
+use weir_protocol::units::{GroupId, Incarnation, LeaseEpoch, PartitionId, PartitionKey, Timestamp, TopicId};
+use weir_storage::frame::{Frame, GroupDefinition, GroupPositions};
 use weir_storage::state::NodeState;
 
-use crate::core::LaneId;
 use crate::core::ledger::Ledger;
+use crate::core::{LaneId, Now};
 use memory::{GROUP_BYTES, Memory};
 use share::Share;
 use sharing::{Name, Sharing};
 
+pub use failing::{Failed, Letter, LetterId, PendingFailure};
 pub use member::{Acked, PendingAck, Reading};
 
 /// Groups of a node.
@@ -77,16 +79,35 @@ pub enum Effect {
     Leased(LeaseEpoch, PartitionId),
     /// A lease has ended.
     Ended(LeaseEpoch),
+    /// The lease of a partition has run out with records under way.
+    Lapsed(PartitionId),
+    /// A frame for the journal, for which nobody waits.
+    Journal(Box<Frame>),
 }
 
 /// Makes epochs of leases: each is higher than all before, also than those of earlier starts.
 #[derive(Debug)]
-struct LeaseNumbers(u64);
+struct LeaseNumbers {
+    last: u64,
+    /// What the wall clock shows when the clock that never goes back shows 0.
+    wall_at_zero: Timestamp,
+    /// What remembering failures may take, of the group that changes.
+    room: u64,
+}
 
 impl LeaseNumbers {
+    const fn after(last: u64) -> Self {
+        Self { last, wall_at_zero: Timestamp::ZERO, room: 0 }
+    }
+
     const fn next(&mut self) -> LeaseEpoch {
-        self.0 += 1;
-        LeaseEpoch::new(self.0)
+        self.last += 1;
+        LeaseEpoch::new(self.last)
+    }
+
+    /// What the wall clock shows at a time of the clock that never goes back.
+    fn wall(&self, now: u64) -> Timestamp {
+        self.wall_at_zero.saturating_add_micros(i64::try_from(now).unwrap_or(i64::MAX))
     }
 }
 
@@ -105,18 +126,20 @@ impl Groups {
             readers: BTreeMap::new(),
             timers: BTreeSet::new(),
             next_group: incarnation.get() << 32,
-            next_lease: LeaseNumbers(incarnation.get() << 32),
+            next_lease: LeaseNumbers::after(incarnation.get() << 32),
             memory: Memory::new(ledger),
         };
         for definition in state.groups.values() {
             let Some(topic) = state.topics.get(&definition.topic) else { continue };
-            let cursor = |number| {
+            let share = |number| {
                 let key = PartitionKey { topic: topic.id, partition: PartitionId::new(number) };
-                let known = state.partitions.get(&key).and_then(|state| state.cursors.get(&definition.id));
-                known.cloned().unwrap_or_default()
+                let known = state.partitions.get(&key);
+                let cursor = known.and_then(|state| state.cursors.get(&definition.id));
+                let failures = known.and_then(|state| state.failures.get(&definition.id));
+                Share::at(cursor.cloned().unwrap_or_default(), failures.cloned().unwrap_or_default())
             };
-            let cursors = (0..topic.settings.partitions).map(cursor).collect();
-            let bytes = groups.insert(definition, &topic.name, cursors, true);
+            let shares = (0..topic.settings.partitions).map(share).collect();
+            let bytes = groups.insert(definition, &topic.name, shares, true);
             groups.memory.found(bytes);
         }
         groups
@@ -127,7 +150,7 @@ impl Groups {
         &mut self,
         definition: &GroupDefinition,
         topic: &str,
-        cursors: Vec<Cursor>,
+        shares: Vec<Share>,
         is_live: bool,
     ) -> u64 {
         self.names.insert((definition.name.clone(), topic.to_owned()), definition.id);
@@ -135,7 +158,7 @@ impl Groups {
             definition: definition.clone(),
             topic: topic.to_owned(),
             is_live,
-            sharing: Sharing::new(cursors.into_iter().map(Share::at).collect()),
+            sharing: Sharing::new(shares),
             timer: None,
         };
         let bytes = GROUP_BYTES + group.sharing.bytes();
@@ -182,6 +205,12 @@ impl Groups {
         }
     }
 
+    /// Both clocks show this now.
+    pub const fn observe(&mut self, now: Now) {
+        let since = now.monotonic_us.cast_signed();
+        self.next_lease.wall_at_zero = now.wall.saturating_add_micros(-since);
+    }
+
     /// When [`Groups::pass_time`] has something to do, in microseconds on the clock that never goes back.
     pub fn due(&self) -> Option<u64> {
         self.timers.first().map(|(due, _)| *due)
@@ -204,6 +233,7 @@ impl Groups {
     ) -> Option<R> {
         let group = self.groups.get_mut(&id)?;
         let (before, bytes) = (out.len(), group.sharing.bytes());
+        self.next_lease.room = self.memory.room() + group.sharing.failing_bytes();
         group.sharing.pass_time(now, &mut self.next_lease, out);
         let result = change(&mut group.sharing, &mut self.next_lease, out);
         self.memory.changed(bytes, group.sharing.bytes());
@@ -214,6 +244,7 @@ impl Groups {
                 self.timers.remove(&(old, id));
             }
         }
+        let mut lapsed = Vec::new();
         for effect in out.iter().skip(before) {
             match effect {
                 Effect::Leased(epoch, partition) => {
@@ -228,9 +259,12 @@ impl Groups {
                 Effect::Fail(lane, ..) | Effect::Finish(lane) => {
                     self.members.remove(lane);
                 }
-                Effect::Tell(..) => {}
+                Effect::Lapsed(partition) => lapsed.push(*partition),
+                Effect::Tell(..) | Effect::Journal(_) => {}
             }
         }
+        let frames = lapsed.into_iter().filter_map(|partition| self.came_back(id, partition));
+        out.extend(frames.map(|frame| Effect::Journal(Box::new(frame))).collect::<Vec<_>>());
         Some(result)
     }
 

@@ -1,8 +1,15 @@
 //! A partition of a group: what is settled of it, and who has it.
 
-use weir_protocol::units::{LeaseEpoch, Offset, PartitionId};
+use bytes::Bytes;
+use weir_protocol::message::{FailingRecord, Message, PartitionFailures};
+use weir_protocol::units::{LeaseEpoch, Offset, PartitionId, Timestamp};
 use weir_protocol::{Cursor, ErrorCode};
 
+use weir_protocol::limits::FAILURES_PER_FRAME_MAX;
+use weir_storage::frame as storage;
+use weir_storage::state::Failures;
+
+use super::memory::{FAILING_BYTES, LETTER_BYTES};
 use super::sharing::Name;
 use crate::core::LaneId;
 use crate::core::coordinator::Refusal;
@@ -12,6 +19,8 @@ use crate::core::coordinator::Refusal;
 pub(super) struct Share {
     /// What the group has settled of it.
     pub(super) cursor: Cursor,
+    /// What it could not process.
+    pub(super) failures: Failures,
     /// The floor of the cursor as far as it is durable.
     pub(super) committed: Offset,
     /// Who is to have it.
@@ -34,10 +43,66 @@ pub(super) struct Lease {
 
 impl Share {
     /// Durably there, and nobody's.
-    pub(super) const fn at(cursor: Cursor) -> Self {
+    pub(super) const fn at(cursor: Cursor, failures: Failures) -> Self {
         let committed = cursor.floor();
-        Self { cursor, committed, target: None, lease: None }
+        Self { cursor, failures, committed, target: None, lease: None }
     }
+}
+
+impl Share {
+    /// What remembering its failures takes.
+    pub(super) fn failing_bytes(&self) -> u64 {
+        let Failures { records, letters } = &self.failures;
+        records.len() as u64 * FAILING_BYTES + letters.len() as u64 * LETTER_BYTES
+    }
+
+    /// What is known of a record, which fails or comes back now.
+    pub(super) fn known(&self, offset: Offset, wall: Timestamp) -> storage::FailingRecord {
+        let fresh = storage::FailingRecord { first: wall, ..storage::FailingRecord::default() };
+        self.failures.records.get(&offset).copied().unwrap_or(fresh)
+    }
+
+    /// The first record that is not settled, as it stands once it came back; nothing if its owner has never had it.
+    pub(super) fn coming_back(&self, wall: Timestamp) -> Option<(Offset, storage::FailingRecord)> {
+        let offset = self.cursor.floor();
+        self.lease.as_ref().filter(|lease| lease.delivered > offset)?;
+        let record = self.known(offset, wall);
+        let is_new = !self.failures.records.contains_key(&offset);
+        let fits = !is_new || self.failures.records.len() < FAILURES_PER_FRAME_MAX;
+        let returned = record.returned.saturating_add(1);
+        fits.then_some((offset, storage::FailingRecord { returned, last: wall, due: wall, ..record }))
+    }
+
+    /// What its next owner is to know of records that have failed; nothing if none has.
+    pub(super) fn failing(
+        &self,
+        partition: PartitionId,
+        lease: LeaseEpoch,
+        wall: Timestamp,
+    ) -> Option<Bytes> {
+        if self.failures.records.is_empty() {
+            return None;
+        }
+        let records = self.failures.records.iter().map(|(offset, record)| FailingRecord {
+            offset: *offset,
+            attempt: attempt(record),
+            wait_ms: wait_ms(record, wall),
+        });
+        Some(PartitionFailures { partition, lease, records: records.collect() }.to_frame())
+    }
+}
+
+/// The number of the next attempt at a record.
+pub(super) const fn attempt(record: &storage::FailingRecord) -> u32 {
+    record.failed.saturating_add(record.returned).saturating_add(1)
+}
+
+/// Milliseconds until a record is delivered again, rounded up: no more than it was to wait when it failed, whatever the wall
+/// clock shows now.
+pub(super) fn wait_ms(record: &storage::FailingRecord, wall: Timestamp) -> u32 {
+    let until_due = |from: Timestamp| record.due.as_micros().saturating_sub(from.as_micros()).max(0);
+    let wait_us = until_due(wall).min(until_due(record.last)).cast_unsigned();
+    u32::try_from(wait_us.div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// Settles ranges, all or none of them. Says whether any was new.

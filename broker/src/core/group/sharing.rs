@@ -9,11 +9,12 @@ use std::sync::Arc;
 use weir_protocol::message::{
     Heartbeat, JoinGroup, Message, PartitionAssigned, PartitionLost, PartitionRevoked,
 };
-use weir_protocol::units::{LeaseEpoch, Offset, PartitionId};
+use weir_protocol::units::{LeaseEpoch, Offset, PartitionId, Timestamp};
 use weir_protocol::{Cursor, ErrorCode};
+use weir_storage::state::Failures;
 
 use super::assignment::assign;
-use super::memory::{MEMBER_BYTES, POSITION_BYTES, WORD_BYTES};
+use super::memory::{FAILING_BYTES, MEMBER_BYTES, POSITION_BYTES, WORD_BYTES};
 use super::share::{self, Lease, Share, numbered, numbered_mut};
 use super::{Effect, LeaseNumbers};
 use crate::core::LaneId;
@@ -37,6 +38,8 @@ pub(super) struct Sharing {
     due: Option<u64>,
     /// Words of all cursors.
     words: usize,
+    /// What remembering failures takes, in all partitions.
+    failing_bytes: u64,
 }
 
 /// A member.
@@ -57,7 +60,8 @@ impl Sharing {
     /// Nobody has anything.
     pub(super) fn new(shares: Vec<Share>) -> Self {
         let words = shares.iter().map(|share| share.cursor.words()).sum();
-        Self { members: BTreeMap::new(), shares, gathered_at: None, due: None, words }
+        let failing_bytes = shares.iter().map(Share::failing_bytes).sum();
+        Self { members: BTreeMap::new(), shares, gathered_at: None, due: None, words, failing_bytes }
     }
 
     /// The memory that it takes.
@@ -65,6 +69,12 @@ impl Sharing {
         self.shares.len() as u64 * POSITION_BYTES
             + self.members.len() as u64 * MEMBER_BYTES
             + self.words as u64 * WORD_BYTES
+            + self.failing_bytes
+    }
+
+    /// What remembering failures takes.
+    pub(super) const fn failing_bytes(&self) -> u64 {
+        self.failing_bytes
     }
 
     /// When [`Sharing::pass_time`] has something to do, if ever.
@@ -94,7 +104,7 @@ impl Sharing {
         match before {
             Some(before) if before.instance == join.instance => {
                 out.extend(before.lane.map(Effect::Finish));
-                self.remind(now, &name, lane, out);
+                self.remind((now, leases.wall(now)), &name, lane, out);
             }
             Some(before) => {
                 self.end_all(&name, None, out);
@@ -111,9 +121,11 @@ impl Sharing {
     }
 
     /// A member that was away is told again what it has.
-    fn remind(&self, now: u64, name: &Name, lane: LaneId, out: &mut Vec<Effect>) {
+    fn remind(&self, (now, wall): (u64, Timestamp), name: &Name, lane: LaneId, out: &mut Vec<Effect>) {
         for (partition, share) in numbered(&self.shares) {
             let Some(lease) = share.lease.as_ref().filter(|lease| lease.owner == *name) else { continue };
+            let failing = share.failing(partition, lease.epoch, wall);
+            out.extend(failing.map(|frame| Effect::Tell(lane, frame)));
             out.push(Effect::Tell(lane, assigned(partition, lease.epoch, &share.cursor)));
             if let Some(until) = lease.revoked {
                 out.push(Effect::Tell(lane, revoked(partition, lease.epoch, until.saturating_sub(now))));
@@ -185,6 +197,20 @@ impl Sharing {
             let before = std::mem::replace(&mut share.cursor, cursor).words();
             self.words -= before;
         }
+        self.remember(partition, |failures| failures.records.clear());
+    }
+
+    /// Changes what is remembered of failures in a partition.
+    pub(super) fn remember<R>(
+        &mut self,
+        partition: PartitionId,
+        change: impl FnOnce(&mut Failures) -> R,
+    ) -> Option<R> {
+        let share = self.shares.get_mut(partition.get() as usize)?;
+        let before = share.failing_bytes();
+        let result = change(&mut share.failures);
+        self.failing_bytes = self.failing_bytes - before + share.failing_bytes();
+        Some(result)
     }
 
     /// Settles ranges of a partition, all or none of them, if what that needs fits `room`. Says whether any was new.
@@ -207,6 +233,10 @@ impl Sharing {
         }
         let is_new = share::settle(&mut share.cursor, ranges)?;
         let now = share.cursor.words();
+        let failing_before = share.failing_bytes();
+        share.failures.settled(&share.cursor);
+        let failing_now = share.failing_bytes();
+        self.failing_bytes = self.failing_bytes - failing_before + failing_now;
         self.words = self.words - before + now;
         Ok(is_new)
     }
@@ -220,6 +250,13 @@ impl Sharing {
             let partition =
                 PartitionId::new(u32::try_from(number).expect("partitions are numbered in 32 bits"));
             if self.lease_end(partition).is_some_and(|end| end <= now) {
+                let coming = self.share(partition).and_then(|share| share.coming_back(leases.wall(now)));
+                if let Some((offset, record)) =
+                    coming.filter(|_| leases.room >= self.failing_bytes + FAILING_BYTES)
+                {
+                    self.remember(partition, |failures| failures.records.insert(offset, record));
+                    out.push(Effect::Lapsed(partition));
+                }
                 self.end(partition, Some(ErrorCode::Fenced), out);
             }
         }
@@ -289,6 +326,8 @@ impl Sharing {
                     let (owner, epoch) = (Arc::clone(owner), leases.next());
                     let delivered = share.cursor.floor();
                     out.push(Effect::Leased(epoch, partition));
+                    let wall = leases.wall(now);
+                    out.extend(share.failing(partition, epoch, wall).map(|frame| Effect::Tell(lane, frame)));
                     out.push(Effect::Tell(lane, assigned(partition, epoch, &share.cursor)));
                     share.lease = Some(Lease { epoch, owner, revoked: None, reader: None, delivered });
                 }

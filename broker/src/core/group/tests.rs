@@ -7,6 +7,8 @@ use weir_protocol::limits::FRAME_BYTES_MAX;
 use weir_protocol::message::{Heartbeat, JoinGroup};
 use weir_protocol::units::Offset;
 
+use weir_storage::state::Failures;
+
 use super::*;
 use crate::core::{ConnectionId, StreamId};
 
@@ -25,8 +27,9 @@ struct Group {
 
 impl Group {
     fn new(partitions: usize) -> Self {
-        let shares = (0..partitions).map(|_| Share::at(Cursor::at(Offset::ZERO))).collect();
-        Self { sharing: Sharing::new(shares), leases: LeaseNumbers(1 << 32), now: 1 }
+        let shares =
+            (0..partitions).map(|_| Share::at(Cursor::at(Offset::ZERO), Failures::default())).collect();
+        Self { sharing: Sharing::new(shares), leases: LeaseNumbers::after(1 << 32), now: 1 }
     }
 
     fn act(
@@ -88,9 +91,13 @@ fn told(effects: &[Effect], kind: FrameKind) -> usize {
         Effect::Tell(_, frame) => {
             take_frame(&mut frame.clone(), FRAME_BYTES_MAX).unwrap().unwrap().kind == kind
         }
-        Effect::Fail(..) | Effect::Finish(_) | Effect::Stop(..) | Effect::Leased(..) | Effect::Ended(_) => {
-            false
-        }
+        Effect::Fail(..)
+        | Effect::Finish(_)
+        | Effect::Stop(..)
+        | Effect::Leased(..)
+        | Effect::Ended(_)
+        | Effect::Lapsed(_)
+        | Effect::Journal(_) => false,
     };
     effects.iter().filter(is_kind).count()
 }

@@ -19,17 +19,19 @@ use crate::core::{Actions, LaneId, Now, Outgoing};
 /// A change of a group that waits for the journal.
 #[derive(Debug)]
 pub struct PendingGroup {
-    lane: LaneId,
-    request: u32,
-    what: GroupChange,
+    pub(super) lane: LaneId,
+    pub(super) request: u32,
+    pub(super) what: GroupChange,
 }
 
 /// What happens to a group.
 #[derive(Debug)]
-enum GroupChange {
+pub(super) enum GroupChange {
     Created(GroupPositions),
     Moved(GroupPositions, Vec<MovedPosition>),
     Deleted,
+    /// What it does with records that fail.
+    Redelivery,
     /// It was refused for what happens to another one: that is to be true by then.
     Refused(Refusal),
 }
@@ -54,6 +56,14 @@ impl Node {
             GroupRequest::Create(create) => (create.request, self.create_group(now, lane, &create, actions)),
             GroupRequest::Delete(delete) => (delete.request, self.delete_group(lane, &delete, actions)),
             GroupRequest::Reset(reset) => (reset.request, self.reset_group(now, lane, &reset, actions)),
+            GroupRequest::SetRedelivery(set) => (set.request, self.set_redelivery(lane, &set, actions)),
+            GroupRequest::DescribeFailures(describe) => {
+                let described = self.groups.describe_failures(now.wall, &describe, &self.letters);
+                let told = described.map(|described| {
+                    actions.outgoing.push(Outgoing::Frames(lane, vec![described.to_frame()]));
+                });
+                (describe.request, told)
+            }
             GroupRequest::List(list) => {
                 let frame = self.groups.list(&list, &self.partitions).to_frame();
                 actions.outgoing.push(Outgoing::Frames(lane, vec![frame]));
@@ -149,7 +159,7 @@ impl Node {
                 self.groups.placed(&placed);
                 GroupReset { request, partitions }.to_frame()
             }
-            GroupChange::Deleted => Done { request }.to_frame(),
+            GroupChange::Deleted | GroupChange::Redelivery => Done { request }.to_frame(),
             GroupChange::Refused(refusal) => return fail(lane, request, refusal, actions),
         };
         actions.outgoing.push(Outgoing::Frames(lane, vec![frame]));
@@ -169,6 +179,7 @@ impl Node {
             FromMember::Release(release) => self.groups.release(time, lane, release, &mut effects),
             FromMember::Leave => self.groups.leave(time, lane, &mut effects),
             FromMember::Ack(ack) => self.ack((time, lane), &ack, &mut effects, actions),
+            FromMember::Fail(fail) => self.fail((now, lane), &fail, &mut effects, actions),
         }
         self.carry_out(effects, actions);
     }
@@ -290,6 +301,9 @@ impl Node {
 
     /// Leases that have run out end.
     pub(super) fn pass_time(&mut self, now: Now, actions: &mut Actions) {
+        for (reader, partition) in self.groups.lapsing(now.monotonic_us) {
+            self.note_reached(reader, partition);
+        }
         let mut effects = Vec::new();
         self.groups.pass_time(now.monotonic_us, &mut effects);
         self.carry_out(effects, actions);
@@ -312,8 +326,11 @@ impl Node {
                     }
                     self.subscriptions.stop(lane, partition, &mut self.partitions);
                 }
+                Effect::Journal(frame) => {
+                    actions.append(*frame, false);
+                }
                 // The group has taken note.
-                Effect::Leased(..) | Effect::Ended(_) => {}
+                Effect::Leased(..) | Effect::Ended(_) | Effect::Lapsed(_) => {}
             }
         }
     }

@@ -96,7 +96,13 @@ impl Node {
     }
 
     /// Takes a batch, refuses it, or lets it wait for older keys. `found` are those it has waited for.
-    fn offer(&mut self, now: Now, incoming: Incoming, found: Option<&Found>, actions: &mut Actions) {
+    pub(super) fn offer(
+        &mut self,
+        now: Now,
+        incoming: Incoming,
+        found: Option<&Found>,
+        actions: &mut Actions,
+    ) {
         let Some(PublishLane { topic, .. }) = self.publishing.lane(incoming.lane) else {
             self.ingest.release(incoming.lane, incoming.bytes, 0);
             return;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{BrokerSection, ProducerBatch, ProducerHeader, StoredBatch, Voids};
-use weir_protocol::units::{Epoch, Offset, Sequence, Timestamp};
+use weir_protocol::units::{Epoch, Offset, ProducerId, Sequence, Timestamp};
 use weir_storage::state::{AppendResult, PartitionState, Producers, Verdict};
 
 use crate::core::LaneId;
@@ -95,6 +95,11 @@ impl Partition {
             }
         };
         Offered::Refused(code, detail)
+    }
+
+    /// The sequence that follows those of a producer.
+    pub fn next_sequence(&self, producer: ProducerId) -> Sequence {
+        self.producers.next(producer)
     }
 
     /// When a batch is appended that comes at `now`: time stamps of a partition never go back.

@@ -4,8 +4,9 @@ use weir_protocol::ErrorCode;
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
     AckRecords, AlterTopic, ClaimProducer, CreateGroup, CreateSnapshot, CreateTopic, DeleteGroup,
-    DeleteTopic, DescribeDedup, DescribeGroup, DescribeTopic, Explain, FindKey, Heartbeat, LeaveGroup,
-    ListGroups, ListTopics, Message, OpenProducer, ReleasePartition, ResetGroup, TrimPartition,
+    DeleteTopic, DescribeDedup, DescribeFailures, DescribeGroup, DescribeTopic, Explain, FailRecords,
+    FindKey, Heartbeat, LeaveGroup, ListGroups, ListTopics, Message, OpenProducer, ReleasePartition,
+    ResetGroup, SetRedelivery, TrimPartition,
 };
 
 use super::{Bad, rule};
@@ -18,6 +19,7 @@ pub(super) fn from_member(frame: &RawFrame) -> Result<FromMember, Bad> {
         FrameKind::Heartbeat => FromMember::Heartbeat(Heartbeat::from_frame(frame)?),
         FrameKind::ReleasePartition => FromMember::Release(ReleasePartition::from_frame(frame)?),
         FrameKind::AckRecords => FromMember::Ack(AckRecords::from_frame(frame)?),
+        FrameKind::FailRecords => FromMember::Fail(FailRecords::from_frame(frame)?),
         FrameKind::LeaveGroup => {
             LeaveGroup::from_frame(frame)?;
             FromMember::Leave
@@ -31,6 +33,9 @@ pub(super) fn from_member(frame: &RawFrame) -> Result<FromMember, Bad> {
 
 /// A request of a control stream.
 pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
+    if let Some(request) = about_group(frame)? {
+        return Ok(Request::Group(request));
+    }
     Ok(match frame.kind {
         FrameKind::CreateTopic => Request::Create(CreateTopic::from_frame(frame)?),
         FrameKind::AlterTopic => Request::Alter(AlterTopic::from_frame(frame)?),
@@ -44,12 +49,14 @@ pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
         FrameKind::CreateSnapshot => Request::Snapshot(CreateSnapshot::from_frame(frame)?),
         FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
         FrameKind::ClaimProducer => Request::Claim(ClaimProducer::from_frame(frame)?),
-        FrameKind::CreateGroup => Request::Group(GroupRequest::Create(CreateGroup::from_frame(frame)?)),
-        FrameKind::DeleteGroup => Request::Group(GroupRequest::Delete(DeleteGroup::from_frame(frame)?)),
-        FrameKind::ResetGroup => Request::Group(GroupRequest::Reset(ResetGroup::from_frame(frame)?)),
-        FrameKind::ListGroups => Request::Group(GroupRequest::List(ListGroups::from_frame(frame)?)),
-        FrameKind::DescribeGroup => Request::Group(GroupRequest::Describe(DescribeGroup::from_frame(frame)?)),
         FrameKind::Hello
+        | FrameKind::CreateGroup
+        | FrameKind::DeleteGroup
+        | FrameKind::ResetGroup
+        | FrameKind::ListGroups
+        | FrameKind::DescribeGroup
+        | FrameKind::SetRedelivery
+        | FrameKind::DescribeFailures
         | FrameKind::Welcome
         | FrameKind::Failure
         | FrameKind::GoAway
@@ -88,8 +95,27 @@ pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
         | FrameKind::PartitionLost
         | FrameKind::AckRecords
         | FrameKind::RecordsAcked
+        | FrameKind::FailRecords
+        | FrameKind::RecordsFailed
+        | FrameKind::PartitionFailures
+        | FrameKind::GroupFailures
         | FrameKind::LeaveGroup => {
             return Err(rule(ErrorCode::Protocol, &format!("a {:?} frame is no request", frame.kind)));
         }
     })
+}
+
+/// A request about consumer groups, if it is one.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds are none")]
+fn about_group(frame: &RawFrame) -> Result<Option<GroupRequest>, Bad> {
+    Ok(Some(match frame.kind {
+        FrameKind::CreateGroup => GroupRequest::Create(CreateGroup::from_frame(frame)?),
+        FrameKind::DeleteGroup => GroupRequest::Delete(DeleteGroup::from_frame(frame)?),
+        FrameKind::ResetGroup => GroupRequest::Reset(ResetGroup::from_frame(frame)?),
+        FrameKind::ListGroups => GroupRequest::List(ListGroups::from_frame(frame)?),
+        FrameKind::DescribeGroup => GroupRequest::Describe(DescribeGroup::from_frame(frame)?),
+        FrameKind::SetRedelivery => GroupRequest::SetRedelivery(SetRedelivery::from_frame(frame)?),
+        FrameKind::DescribeFailures => GroupRequest::DescribeFailures(DescribeFailures::from_frame(frame)?),
+        _ => return Ok(None),
+    }))
 }

@@ -3,7 +3,9 @@
 //! A lease lasts from the sending of a heartbeat that was answered, never from the answer: so it ends here before it ends
 //! at the broker. Nothing is handed out and nothing settled under a lease that has ended.
 
+mod again;
 mod held;
+mod news;
 #[cfg(test)]
 mod tests;
 
@@ -11,80 +13,22 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use weir_protocol::message::{
-    AckRecords, Heartbeat, PartitionAssigned, PartitionLost, PartitionRevoked, RecordsAcked, ReleasePartition,
+    AckRecords, AfterFailure, FailRecords, FailedRecord, FailureOutcome, Heartbeat, PartitionAssigned,
+    PartitionFailures, PartitionLost, PartitionRevoked, RecordsAcked, RecordsFailed, ReleasePartition,
 };
 use weir_protocol::units::{LeaseEpoch, Offset, PartitionId};
 use weir_protocol::{ErrorClass, ErrorCode};
 
 use crate::core::time::Mono;
-use held::{Held, Phase};
+use again::Again;
+use held::{Handed, Held, Phase};
+pub use news::{Say, Told};
 
 /// Heartbeats that may be without an answer: the ones before are too old to matter.
 const BEATS_MAX: usize = 16;
 
 /// Heartbeats sent in the time of a lease.
 const BEATS_PER_LEASE: u32 = 4;
-
-/// Something for the broker.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Say {
-    /// The member is there.
-    Heartbeat(Heartbeat),
-    /// Records are settled.
-    Ack(AckRecords),
-    /// A partition is given back.
-    Release(ReleasePartition),
-}
-
-/// Something for the application.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Told {
-    /// A partition was leased.
-    Assigned {
-        /// The partition.
-        partition: PartitionId,
-        /// The lease.
-        lease: LeaseEpoch,
-        /// The first record that is not settled.
-        committed: Offset,
-    },
-    /// A lease is known to the broker on a new stream: reading may go on.
-    Confirmed {
-        /// The partition.
-        partition: PartitionId,
-        /// The lease.
-        lease: LeaseEpoch,
-    },
-    /// A partition is to be given back by then.
-    Revoking {
-        /// The partition.
-        partition: PartitionId,
-        /// The lease.
-        lease: LeaseEpoch,
-        /// When the lease ends by itself.
-        until: Mono,
-    },
-    /// A lease has ended: because the partition was given back, or for the reason that is named.
-    Ended {
-        /// The partition.
-        partition: PartitionId,
-        /// The lease.
-        lease: LeaseEpoch,
-        /// Why it was lost.
-        lost: Option<ErrorCode>,
-    },
-    /// What was settled up to a step is durable, or was refused.
-    Settled {
-        /// The partition.
-        partition: PartitionId,
-        /// The lease.
-        lease: LeaseEpoch,
-        /// The step.
-        step: u64,
-        /// Why it was refused.
-        refused: Option<ErrorCode>,
-    },
-}
 
 /// The machine of a member.
 #[derive(Debug)]
@@ -105,6 +49,8 @@ pub struct Member {
     next_number: u64,
     /// Leases last until then.
     valid_until: Mono,
+    /// What has failed of partitions that are about to be leased: one for each at most.
+    failing: BTreeMap<PartitionId, PartitionFailures>,
     is_open: bool,
     /// Whether the broker has answered on this stream.
     is_joined: bool,
@@ -126,6 +72,7 @@ impl Member {
             beat_at: Mono::ZERO,
             next_number: 1,
             valid_until: Mono::ZERO,
+            failing: BTreeMap::new(),
             is_open: false,
             is_joined: false,
             told: Vec::new(),
@@ -146,8 +93,9 @@ impl Member {
     }
 
     /// Its stream is gone. What it has it may keep until the leases end.
-    pub const fn closed(&mut self) {
+    pub fn closed(&mut self) {
         self.is_open = false;
+        self.partitions.values_mut().for_each(|held| held.is_confirmed = false);
     }
 
     /// Whether the broker has taken it in.
@@ -156,9 +104,15 @@ impl Member {
         self.is_joined
     }
 
+    /// Records of a partition have failed before. Comes ahead of its lease.
+    pub fn failing(&mut self, failures: PartitionFailures) {
+        self.failing.insert(failures.partition, failures);
+    }
+
     /// A partition is leased to it, or still is.
-    pub fn assigned(&mut self, assigned: PartitionAssigned) {
+    pub fn assigned(&mut self, now: Mono, assigned: PartitionAssigned) {
         let PartitionAssigned { partition, lease, cursor } = assigned;
+        let failing = self.failing.remove(&partition).filter(|failing| failing.lease == lease);
         if let Some(held) = self.partitions.get_mut(&partition).filter(|held| held.lease == lease) {
             held.is_confirmed = true;
             self.confirm(partition);
@@ -166,7 +120,8 @@ impl Member {
         }
         self.end(partition, Some(ErrorCode::Fenced));
         let committed = cursor.floor();
-        self.partitions.insert(partition, Held::new(lease, cursor));
+        let again = Again::of(failing.as_ref().map_or(&[], |failing| &failing.records[..]), now);
+        self.partitions.insert(partition, Held::new(lease, cursor, again));
         self.told.push(Told::Assigned { partition, lease, committed });
     }
 
@@ -237,21 +192,91 @@ impl Member {
         }
     }
 
-    /// A record is about to be handed out. Says whether it may be: not twice under one lease, not if it was settled before,
-    /// and not when the partition is to be given back. Offsets that were passed over are settled: they will not come.
-    pub fn hand_out(&mut self, partition: PartitionId, lease: LeaseEpoch, offset: Offset) -> bool {
-        let Some(held) = self.held(partition, lease) else { return false };
-        let (may, has_passed) = held.hand_out(offset);
+    /// The lease of a partition, and the turn in which it is read now.
+    #[must_use]
+    pub fn turn_of(&self, partition: PartitionId) -> Option<(LeaseEpoch, u64)> {
+        self.partitions.get(&partition).map(|held| (held.lease, held.again.turn()))
+    }
+
+    /// A record that was read in a turn is about to be handed out. Gives the number of the attempt if it may be: not twice
+    /// under one lease unless it failed, not if it was settled before, not before one ahead of it that is to come again, and
+    /// not when the partition is to be given back. Offsets that were passed over are settled: they will not come.
+    pub fn hand_out(
+        &mut self,
+        partition: PartitionId,
+        (lease, turn): (LeaseEpoch, u64),
+        offset: Offset,
+    ) -> Option<u32> {
+        let Handed { attempt, has_passed, stops } = self.held(partition, lease)?.hand_out(turn, offset);
         if has_passed {
             self.changed.insert(partition);
         }
-        may
+        if stops {
+            self.told.push(Told::HeldUp { partition });
+            self.go_on(partition);
+        }
+        attempt
     }
 
-    /// Nothing below an offset will come any more.
-    pub fn pass(&mut self, partition: PartitionId, lease: LeaseEpoch, offset: Offset) {
-        if self.held(partition, lease).is_some_and(|held| held.pass(offset)) {
+    /// Nothing below an offset will come any more, of what is read in a turn.
+    pub fn pass(&mut self, partition: PartitionId, (lease, turn): (LeaseEpoch, u64), offset: Offset) {
+        if self.held(partition, lease).is_some_and(|held| held.pass(turn, offset)) {
             self.changed.insert(partition);
+        }
+    }
+
+    /// A record that was handed out has failed, or comes back. Says whether there was anything to say of it: not if it is
+    /// settled, or its lease has ended.
+    pub fn fail(&mut self, partition: PartitionId, lease: LeaseEpoch, record: FailedRecord) -> bool {
+        let Some(stops) = self.held(partition, lease).and_then(|held| held.fail(record)) else {
+            return false;
+        };
+        if stops {
+            self.told.push(Told::HeldUp { partition });
+        }
+        self.changed.insert(partition);
+        true
+    }
+
+    /// The broker says what becomes of records that have failed.
+    pub fn decided(&mut self, now: Mono, failed: &RecordsFailed) {
+        let partition = failed.partition;
+        let Some(held) = self.partitions.get_mut(&partition) else { return };
+        if failed.refused.is_some_and(|code| code.class() == ErrorClass::Retry) {
+            held.again.say_again(Some(failed.number));
+            self.again.insert(partition);
+            return;
+        }
+        if !held.again.landed(failed.number) {
+            return;
+        }
+        self.changed.insert(partition);
+        if failed.refused.is_some() {
+            let lease = held.lease;
+            if failed.refused != Some(ErrorCode::Fenced) {
+                self.given_up.push((partition, lease));
+            }
+            self.end(partition, failed.refused);
+            return;
+        }
+        for FailureOutcome { offset, next } in failed.outcomes.iter().copied() {
+            match next {
+                AfterFailure::Again { attempt, wait_ms, refused: _ } => {
+                    held.again.comes(offset, attempt, now.after(Duration::from_millis(u64::from(wait_ms))));
+                }
+                AfterFailure::DeadLetter | AfterFailure::Over => held.settled(offset),
+            }
+            self.told.push(Told::Failed { partition, offset, next });
+        }
+        held.again.pass_time(now);
+        self.go_on(partition);
+    }
+
+    /// Begins to read anew what had stopped, if it may go on.
+    fn go_on(&mut self, partition: PartitionId) {
+        let Some(held) = self.partitions.get_mut(&partition) else { return };
+        if held.phase == Phase::Held && held.is_confirmed && held.again.begins_anew() {
+            self.told.push(Told::ReadAnew { partition, lease: held.lease });
         }
     }
 
@@ -265,6 +290,7 @@ impl Member {
     ) -> Option<u64> {
         let step = self.held(partition, lease)?.settle(from, to)?;
         self.changed.insert(partition);
+        self.go_on(partition);
         Some(step)
     }
 
@@ -297,10 +323,16 @@ impl Member {
             let number = self.next_number;
             let Some(held) = self.partitions.get_mut(&partition) else { continue };
             let lease = held.lease;
-            if let Some(ranges) = held.take_off(number) {
-                self.next_number += 1;
+            let (acked, failed) = (held.take_off(number), held.again.take_off(number + 1));
+            self.next_number += 2;
+            let has_done = held.has_done();
+            if let Some(ranges) = acked {
                 say.push(Say::Ack(AckRecords { number, partition, lease, ranges }));
-            } else if held.has_done() {
+            }
+            if let Some(records) = failed {
+                say.push(Say::Fail(FailRecords { number: number + 1, partition, lease, records }));
+            }
+            if has_done {
                 say.push(Say::Release(ReleasePartition { partition, lease }));
                 self.end(partition, None);
             }
@@ -321,13 +353,21 @@ impl Member {
             self.given_up.push((partition, lease));
             self.end(partition, Some(ErrorCode::Fenced));
         }
+        let due = self.partitions.iter().filter(|(_, held)| held.again.due().is_some_and(|due| due <= now));
+        for partition in due.map(|(partition, _)| *partition).collect::<Vec<_>>() {
+            if let Some(held) = self.partitions.get_mut(&partition) {
+                held.again.pass_time(now);
+            }
+            self.go_on(partition);
+        }
     }
 
     /// When there is something to say, or a lease to end, although nothing happens.
     #[must_use]
     pub fn due(&self) -> Option<Mono> {
         let ends = self.partitions.values().map(|held| held.until(self.valid_until));
-        ends.chain(self.is_open.then_some(self.beat_at)).min()
+        let again = self.partitions.values().filter_map(|held| held.again.due());
+        ends.chain(again).chain(self.is_open.then_some(self.beat_at)).min()
     }
 
     /// Whether everything that was settled is durable.
@@ -352,7 +392,9 @@ impl Member {
     /// Reading of a partition may go on.
     fn confirm(&mut self, partition: PartitionId) {
         let held = self.partitions.get(&partition).filter(|held| held.phase == Phase::Held);
+        let held = held.filter(|held| !held.again.is_held_up());
         self.told.extend(held.map(|held| Told::Confirmed { partition, lease: held.lease }));
+        self.go_on(partition);
     }
 
     fn held(&mut self, partition: PartitionId, lease: LeaseEpoch) -> Option<&mut Held> {

@@ -2,6 +2,8 @@ use weir_protocol::Cursor;
 
 use super::*;
 
+mod failing;
+
 const LEASE: Duration = Duration::from_secs(10);
 const PARTITION: PartitionId = PartitionId::new(3);
 const EPOCH: LeaseEpoch = LeaseEpoch::new(70);
@@ -21,14 +23,14 @@ fn assigned(lease: LeaseEpoch, floor: u64) -> PartitionAssigned {
 fn beat(say: &[Say]) -> Option<Heartbeat> {
     say.iter().find_map(|said| match said {
         Say::Heartbeat(heartbeat) => Some(*heartbeat),
-        Say::Ack(_) | Say::Release(_) => None,
+        Say::Ack(_) | Say::Fail(_) | Say::Release(_) => None,
     })
 }
 
 fn ack(say: &[Say]) -> Option<AckRecords> {
     say.iter().find_map(|said| match said {
         Say::Ack(ack) => Some(ack.clone()),
-        Say::Heartbeat(_) | Say::Release(_) => None,
+        Say::Heartbeat(_) | Say::Fail(_) | Say::Release(_) => None,
     })
 }
 
@@ -42,14 +44,15 @@ fn member() -> Member {
     let mut member = Member::new(LEASE);
     member.opened(at(0));
     let heartbeat = beat(&member.say(at(0))).unwrap();
-    member.assigned(assigned(EPOCH, 5));
+    member.assigned(at(0), assigned(EPOCH, 5));
     member.answered(heartbeat);
     assert_eq!(member.told(), [Told::Assigned { partition: PARTITION, lease: EPOCH, committed: offset(5) }]);
     member
 }
 
 fn hand_out(member: &mut Member, number: u64) -> bool {
-    member.hand_out(PARTITION, EPOCH, offset(number))
+    let turn = member.turn_of(PARTITION).map_or(0, |(_, turn)| turn);
+    member.hand_out(PARTITION, (EPOCH, turn), offset(number)).is_some()
 }
 
 fn settle(member: &mut Member, number: u64) -> Option<u64> {
@@ -81,11 +84,11 @@ fn nothing_is_handed_out_twice_nor_what_was_settled_before() {
     let mut member = Member::new(LEASE);
     let mut leased = assigned(EPOCH, 5);
     leased.cursor.settle(offset(7), offset(9)).unwrap();
-    member.assigned(leased);
+    member.assigned(at(0), leased);
     let handed: Vec<u64> = (4..11).filter(|number| hand_out(&mut member, *number)).collect();
     assert_eq!(handed, [5, 6, 9, 10]);
     assert!((4..11).all(|number| !hand_out(&mut member, number)), "delivered again after a reconnect");
-    assert!(!member.hand_out(PARTITION, LeaseEpoch::new(71), offset(20)), "another lease");
+    assert_eq!(member.hand_out(PARTITION, (LeaseEpoch::new(71), 0), offset(20)), None, "another lease");
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn what_was_not_handed_out_cannot_be_settled() {
 fn offsets_that_will_not_come_are_settled() {
     let mut member = member();
     assert!(hand_out(&mut member, 8));
-    member.pass(PARTITION, EPOCH, offset(12));
+    member.pass(PARTITION, (EPOCH, 0), offset(12));
     let ranges = ack(&member.say(at(1))).unwrap().ranges;
     assert_eq!(ranges, [(offset(5), offset(8)), (offset(9), offset(12))]);
 }
@@ -135,7 +138,7 @@ fn a_partition_is_given_back_once_all_of_it_is_settled_durably() {
     assert_eq!(member.told(), [Told::Revoking { partition: PARTITION, lease: EPOCH, until: at(6) }]);
     assert!(!hand_out(&mut member, 7), "nothing more is handed out");
     // The end of a batch whose rest was held back: that is for the next owner.
-    member.pass(PARTITION, EPOCH, offset(9));
+    member.pass(PARTITION, (EPOCH, 0), offset(9));
     member.heard(PARTITION, EPOCH);
     member.acked(&acked(&first, None));
     assert_eq!(ack(&member.say(at(1))), None);
@@ -171,7 +174,7 @@ fn after_a_reconnect_what_was_under_way_is_said_again_and_what_is_not_named_is_l
     assert!(member.say(at(2)).is_empty());
     member.opened(at(2));
     let heartbeat = beat(&member.say(at(2))).unwrap();
-    member.assigned(assigned(EPOCH, 5));
+    member.assigned(at(0), assigned(EPOCH, 5));
     member.answered(heartbeat);
     let confirmed = Told::Confirmed { partition: PARTITION, lease: EPOCH };
     assert_eq!(member.told(), [confirmed], "it holds what it held");

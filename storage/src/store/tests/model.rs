@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use weir_protocol::Redelivery;
 use weir_protocol::units::{GroupId, Offset, PartitionKey, Timestamp, TopicId};
 
 use super::outside::Model;
@@ -11,7 +12,10 @@ use super::*;
 use crate::checkpoint::{Paths, read_slot};
 use crate::disk::SimDisk;
 use crate::disk::sim::{Fault, Operation};
-use crate::frame::{GroupDefinition, GroupPositions, SettledRecords};
+use crate::frame::{
+    DeadLetter, DeadLetters, FailedRecords, FailingRecord, ForwardedLetters, GroupDefinition, GroupPositions,
+    SettledRecords,
+};
 use crate::journal::JournalError;
 use crate::state::NodeState;
 
@@ -259,14 +263,33 @@ impl World {
             0 => Frame::GroupDeleted { topic, group: id },
             1..3 => {
                 let created = self.now();
-                let definition = GroupDefinition { id, topic, name: format!("group-{id}"), created };
+                let (name, redelivery) = (format!("group-{id}"), Redelivery::default());
+                let definition = GroupDefinition { id, topic, name, created, redelivery };
                 Frame::Group(GroupPositions { definition, positions: vec![(partition.partition, from)] })
             }
+            3..6 => self.failure_frame(partition, id, from),
             _ => {
                 let ranges = vec![(from, from.advance(1 + self.random.below(5)))];
                 Frame::Settled(SettledRecords { partition, group: id, ranges })
             }
         })
+    }
+
+    /// Records have failed, were given up, or are in the dead-letter topic.
+    fn failure_frame(&mut self, partition: PartitionKey, group: GroupId, offset: Offset) -> Frame {
+        let failed = u32::try_from(self.random.below(9)).unwrap();
+        let (first, last) = (self.now(), self.now());
+        match self.random.below(3) {
+            0 => {
+                let record = FailingRecord { failed, first, last, ..FailingRecord::default() };
+                Frame::Failed(FailedRecords { partition, group, records: vec![(offset, record)] })
+            }
+            1 => {
+                let letter = DeadLetter { failed, returned: 0, first, last, reason: format!("{first}") };
+                Frame::DeadLetters(DeadLetters { partition, group, letters: vec![(offset, letter)] })
+            }
+            _ => Frame::Forwarded(ForwardedLetters { partition, group, offsets: vec![offset] }),
+        }
     }
 
     fn append(&mut self, state: &NodeState, partition: PartitionKey) -> Frame {

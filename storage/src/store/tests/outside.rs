@@ -33,7 +33,10 @@ impl Model {
             | Frame::Group(_)
             | Frame::GroupDeleted { .. }
             | Frame::Settled(_)
-            | Frame::Claim(_) => {}
+            | Frame::Claim(_)
+            | Frame::Failed(_)
+            | Frame::DeadLetters(_)
+            | Frame::Forwarded(_) => {}
         }
     }
 

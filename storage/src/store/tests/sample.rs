@@ -136,6 +136,9 @@ pub(super) fn stored(frame: &Frame) -> Vec<u8> {
         | Frame::Group(_)
         | Frame::GroupDeleted { .. }
         | Frame::Settled(_)
-        | Frame::Claim(_) => Vec::new(),
+        | Frame::Claim(_)
+        | Frame::Failed(_)
+        | Frame::DeadLetters(_)
+        | Frame::Forwarded(_) => Vec::new(),
     }
 }

@@ -9,6 +9,8 @@ use weir_protocol::units::LeaseEpoch;
 use super::*;
 use crate::core::event::{FromMember, GroupRequest};
 
+mod failing;
+
 const MEMBER: u64 = 16;
 const OTHER: u64 = 20;
 const LEASE_MS: u32 = 10_000;

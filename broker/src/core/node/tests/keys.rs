@@ -118,6 +118,9 @@ impl Script {
             | Frame::TopicDeleted(_)
             | Frame::Trim { .. }
             | Frame::Skipped(_)
+            | Frame::Failed(_)
+            | Frame::DeadLetters(_)
+            | Frame::Forwarded(_)
             | Frame::Group(_)
             | Frame::GroupDeleted { .. }
             | Frame::Settled(_)

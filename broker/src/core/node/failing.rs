@@ -1,0 +1,88 @@
+//! Records that fail in the groups of a node: what is to become of them, and of those that are given up.
+
+use weir_protocol::ErrorCode;
+use weir_protocol::message::{FailRecords, Message, RecordsFailed, SetRedelivery};
+
+use super::Node;
+use super::group::{GroupChange, PendingGroup};
+use crate::core::coordinator::Refusal;
+use crate::core::group::{Effect, PendingFailure};
+use crate::core::publish::Waiting;
+use crate::core::{Actions, LaneId, Now, Outgoing};
+
+impl Node {
+    /// A group is to do something else with records that fail.
+    pub(super) fn set_redelivery(
+        &mut self,
+        lane: LaneId,
+        set: &SetRedelivery,
+        actions: &mut Actions,
+    ) -> Result<(), Refusal> {
+        if let Some(name) = &set.redelivery.dead_letter {
+            if *name == set.topic {
+                let detail =
+                    "a topic cannot hold its own dead letters: they would be delivered again".to_owned();
+                return Err((ErrorCode::InvalidSetting, detail));
+            }
+            self.dead_letter_topic(name).map_err(|code| {
+                let detail = format!(
+                    "topic '{name}' does not exist, or does not recognise records that are sent again"
+                );
+                (code, detail)
+            })?;
+        }
+        let frame = self.groups.set_redelivery((&set.topic, &set.group), &set.redelivery)?;
+        let ticket = match frame {
+            Some(frame) => actions.append(frame, false),
+            None => actions.last_ticket(),
+        };
+        self.requests.begun(lane);
+        let what = GroupChange::Redelivery;
+        self.publishing.wait(ticket, Waiting::Group(PendingGroup { lane, request: set.request, what }));
+        Ok(())
+    }
+
+    /// Records have failed at a member.
+    pub(super) fn fail(
+        &mut self,
+        (now, lane): (Now, LaneId),
+        fail: &FailRecords,
+        effects: &mut Vec<Effect>,
+        actions: &mut Actions,
+    ) {
+        let reader = self.groups.reader(fail.partition, fail.lease);
+        let position = reader.and_then(|reader| self.subscriptions.position(reader, fail.partition));
+        let admitted = self.requests.admit(lane);
+        // Of the group that the member is in.
+        let takes = self.groups.dead_letter(lane).map(|name| self.dead_letter_topic(name).map(|_| ()));
+        let takes = takes.unwrap_or(Err(ErrorCode::DeadLetterMissing));
+        let failed = admitted.and_then(|()| self.groups.fail((now, lane), (fail, position), takes, effects));
+        match failed {
+            Ok(failed) => {
+                let mut ticket = actions.last_ticket();
+                for frame in failed.frames {
+                    ticket = actions.append(frame, false);
+                }
+                self.requests.begun(lane);
+                self.publishing.wait(ticket, Waiting::Failed(failed.pending));
+                if let Some((reader, bound)) = failed.reader {
+                    self.subscriptions.raise_bound(reader, fail.partition, bound);
+                }
+            }
+            Err((code, _detail)) => {
+                let (number, partition) = (fail.number, fail.partition);
+                let outcomes = Vec::new();
+                let answer = RecordsFailed { number, partition, refused: Some(code), outcomes };
+                effects.push(Effect::Tell(lane, answer.to_frame()));
+            }
+        }
+    }
+
+    /// Failures are durable: letters can go.
+    pub(super) fn failure_durable(&mut self, pending: PendingFailure, actions: &mut Actions) {
+        let (lane, answer, letters) = self.groups.failed(pending);
+        self.requests.ended(lane);
+        actions.outgoing.push(Outgoing::Frames(lane, vec![answer.to_frame()]));
+        letters.into_iter().for_each(|letter| self.letters.add(letter));
+    }
+}
