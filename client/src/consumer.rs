@@ -22,6 +22,7 @@ use crate::checkpoint::Checkpoint;
 use crate::client::DrainReport;
 use crate::error::Error;
 use crate::message::Delivered;
+use crate::net::member::GroupShared;
 use crate::net::shared::lock;
 use crate::options::Start;
 use crate::watch::Watch;
@@ -173,6 +174,11 @@ impl Consumer {
             Some(group) => assignment::commit(group, checkpoint).await,
             None => Err(Error::invalid("the consumer is in no group: there is nothing to acknowledge")),
         }
+    }
+
+    /// Its membership, if it is in a group.
+    pub(crate) fn membership(&self) -> Option<Arc<GroupShared>> {
+        self.0.group.clone()
     }
 
     /// Ends reading. A member of a group waits until what was acknowledged is durable, at most until the deadline, and

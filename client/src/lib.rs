@@ -55,6 +55,8 @@ mod exceptions;
 #[cfg(feature = "net")]
 mod groups;
 #[cfg(feature = "net")]
+mod lease;
+#[cfg(feature = "net")]
 mod net;
 #[cfg(feature = "net")]
 mod producer;
@@ -92,6 +94,8 @@ pub use groups::{
     FailingPartition, GroupDescription, GroupFailures, GroupMember, GroupPartition, GroupSummary,
     MovedPosition,
 };
+#[cfg(feature = "net")]
+pub use lease::{Lease, LeaseBuilder};
 #[cfg(feature = "net")]
 pub use net::transport::Carrier;
 #[cfg(feature = "net")]

@@ -118,3 +118,50 @@ fn an_endpoint_answers_a_repeated_request_as_it_did_before_also_after_kills() {
     assert_eq!(post(&address, "pay-8", "100 EUR"), Some((201, "0:1".to_owned())));
     assert_eq!(values(&broker, "payments"), "100 EUR\n100 EUR\n");
 }
+
+#[test]
+fn a_replay_prints_what_was_published_since_a_moment() {
+    let broker = Broker::start();
+    broker.text(&["topic", "create", "orders"]);
+    broker.text(&["send", "orders", "first"]);
+    broker.text(&["send", "orders", "second"]);
+    let replayed =
+        |seconds: &str| start(&broker, "replay", &["orders", seconds]).finish().expect_code(0).text();
+    assert_eq!(replayed("3600"), "0 0 first\n0 1 second\nreplayed 2\n");
+    assert_eq!(replayed("0"), "replayed 0\n", "nothing is newer than now");
+    assert_eq!(broker.json(&["group", "ls", "--json"]), serde_json::json!([]));
+}
+
+/// The next line that begins so, and the number behind it.
+fn number_behind(process: &Process, what: &str) -> u64 {
+    loop {
+        let line = process.stdout().next_line(LIMIT).expect("a line comes");
+        if let Some(number) = line.strip_prefix(what) {
+            return number.trim().parse().expect("a number");
+        }
+    }
+}
+
+#[test]
+fn a_job_is_done_by_one_process_at_a_time_and_by_another_after_a_kill() {
+    let broker = Broker::start();
+    let directory = tempfile::tempdir().expect("temporary directories can be made");
+    let ledger = directory.path().join("ledger");
+    let path = ledger.to_str().expect("temporary paths are text");
+    let first = start(&broker, "cron", &["nightly", path]);
+    let token = number_behind(&first, "leader ");
+    let second = start(&broker, "cron", &["nightly", path]);
+    for _ in 0..3 {
+        assert_eq!(first.stdout().next_line(LIMIT).as_deref(), Some("ran"));
+    }
+    first.signal(Signal::KILL);
+    let next = number_behind(&second, "leader ");
+    assert!(next > token);
+    for _ in 0..2 {
+        assert_eq!(second.stdout().next_line(LIMIT).as_deref(), Some("ran"));
+    }
+    second.signal(Signal::KILL);
+    let text = std::fs::read_to_string(&ledger).expect("the ledger can be read");
+    let tokens: Vec<u64> = text.lines().filter_map(|line| line.strip_suffix(" ran")?.parse().ok()).collect();
+    assert!(tokens.is_sorted() && tokens.contains(&token) && tokens.contains(&next), "{text}");
+}

@@ -371,7 +371,7 @@ impl Node {
             }
         };
         if let Err(refusal) = result {
-            fail(lane, number, refusal, actions);
+            self.refuse_request((lane, number), refusal, actions);
         }
     }
 
@@ -410,6 +410,10 @@ impl Node {
                 Waiting::Claim(pending) => {
                     self.requests.ended(pending.lane);
                     claim::answer(&pending, actions);
+                }
+                Waiting::Refused(lane, number, refusal) => {
+                    self.requests.ended(lane);
+                    fail(lane, number, refusal, actions);
                 }
             }
         }

@@ -9,6 +9,7 @@ use weir_protocol::message::{
 use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
 use crate::core::claims::PendingClaim;
+use crate::core::coordinator::Refusal;
 use crate::core::group::{PendingAck, PendingFailure};
 use crate::core::node::PendingGroup;
 use crate::core::trim::PendingTrim;
@@ -90,6 +91,8 @@ pub enum Waiting {
     Failed(PendingFailure),
     /// A name that is claimed.
     Claim(PendingClaim),
+    /// A request that was refused for what happens to another one: that is to be true by then.
+    Refused(LaneId, u32, Refusal),
 }
 
 /// A batch that waits for the journal.
@@ -284,7 +287,8 @@ impl Waiting {
             | Self::Group(_)
             | Self::Acked(_)
             | Self::Failed(_)
-            | Self::Claim(_) => None,
+            | Self::Claim(_)
+            | Self::Refused(..) => None,
         }
     }
 
@@ -298,7 +302,8 @@ impl Waiting {
             | Self::Group(_)
             | Self::Acked(_)
             | Self::Failed(_)
-            | Self::Claim(_) => None,
+            | Self::Claim(_)
+            | Self::Refused(..) => None,
         };
         answer.map(|answer| match answer {
             Answer::Stored(entry, exceptions) => {

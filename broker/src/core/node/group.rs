@@ -32,8 +32,6 @@ pub(super) enum GroupChange {
     Deleted,
     /// What it does with records that fail.
     Redelivery,
-    /// It was refused for what happens to another one: that is to be true by then.
-    Refused(Refusal),
 }
 
 impl PendingGroup {
@@ -79,6 +77,22 @@ impl Node {
             }
         };
         if let Err(refusal) = done {
+            self.refuse_request((lane, number), refusal, actions);
+        }
+    }
+
+    /// Refuses a request. Who is told that something is there may use it: whoever makes it may not have its answer yet.
+    pub(super) fn refuse_request(
+        &mut self,
+        (lane, number): (LaneId, u32),
+        refusal: Refusal,
+        actions: &mut Actions,
+    ) {
+        let is_there = matches!(refusal.0, ErrorCode::TopicExists | ErrorCode::GroupExists);
+        if is_there && self.has_pending(actions) {
+            self.requests.begun(lane);
+            self.publishing.wait(actions.last_ticket(), Waiting::Refused(lane, number, refusal));
+        } else {
             fail(lane, number, refusal, actions);
         }
     }
@@ -91,15 +105,9 @@ impl Node {
         actions: &mut Actions,
     ) -> Result<(), Refusal> {
         let topic = self.coordinator.live(&create.topic)?;
-        let placed = self.groups.create(now.wall, topic, (&create.group, &create.start), &self.partitions);
-        let (ticket, what) = match placed {
-            Ok(placed) => (actions.append(Frame::Group(placed.clone()), false), GroupChange::Created(placed)),
-            // Who is told that the group is there may join it: the one who makes it may not have its answer yet.
-            Err(refusal) if refusal.0 == ErrorCode::GroupExists && self.has_pending(actions) => {
-                (actions.last_ticket(), GroupChange::Refused(refusal))
-            }
-            Err(refusal) => return Err(refusal),
-        };
+        let placed = self.groups.create(now.wall, topic, (&create.group, &create.start), &self.partitions)?;
+        let ticket = actions.append(Frame::Group(placed.clone()), false);
+        let what = GroupChange::Created(placed);
         self.requests.begun(lane);
         self.publishing.wait(ticket, Waiting::Group(PendingGroup { lane, request: create.request, what }));
         Ok(())
@@ -160,7 +168,6 @@ impl Node {
                 GroupReset { request, partitions }.to_frame()
             }
             GroupChange::Deleted | GroupChange::Redelivery => Done { request }.to_frame(),
-            GroupChange::Refused(refusal) => return fail(lane, request, refusal, actions),
         };
         actions.outgoing.push(Outgoing::Frames(lane, vec![frame]));
     }

@@ -155,3 +155,26 @@ fn a_reader_goes_on_while_others_hold_the_memory_for_deliveries() {
     }
     assert_eq!((ledger.taken(Pool::Delivery), ledger.taken(Pool::Connections)), (0, 0));
 }
+
+#[test]
+fn whoever_hears_that_a_topic_is_there_may_use_it() {
+    let mut script = Script::new(1 << 20);
+    for request in [1, 2] {
+        let settings = TopicSettings {
+            partitions: 1,
+            retention_age_us: None,
+            retention_bytes: None,
+            batch_bytes_max: 16 << 10,
+            explicit_partitions: false,
+            dedup_horizon_us: None,
+            keyed_versions: false,
+        };
+        let name = "other".to_owned();
+        script.event(Event::Request(lane(CONTROL), Request::Create(CreateTopic { request, name, settings })));
+    }
+    assert!(!script.kinds().contains(&FrameKind::Failure), "it is not there before it is durable");
+    script.sync();
+    let _made: TopicInfo = script.take(CONTROL, FrameKind::TopicInfo);
+    let refused: Failure = script.take(CONTROL, FrameKind::Failure);
+    assert_eq!((refused.request, refused.code), (2, ErrorCode::TopicExists));
+}
