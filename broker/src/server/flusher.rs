@@ -31,6 +31,12 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// Pause before a flush that failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Generations of keys beyond which merging does not wait for a pause.
+const GENERATIONS_MAX: u64 = 32;
+
+/// Steps of merging after a flush.
+const MERGE_STEPS: usize = 4;
+
 /// What the flusher's thread is told.
 #[derive(Debug)]
 pub(crate) enum ToFlusher {
@@ -134,6 +140,7 @@ impl<D: Disk> FlusherThread<D> {
             }
             if self.is_due(&turn) {
                 self.flush(&mut turn)?;
+                self.merge_keys(&mut turn)?;
             } else if Instant::now() >= turn.maintain_at {
                 self.maintain(&mut turn)?;
             }
@@ -236,6 +243,18 @@ impl<D: Disk> FlusherThread<D> {
                 tracing::warn!(%error, "segments cannot be maintained; trying again");
                 turn.maintain_at = Instant::now() + RETRY_AFTER;
             }
+        }
+        Ok(())
+    }
+
+    /// Merges keys also while flushes never end: each new key is looked for in every generation. Many are merged at once, which is the
+    /// least work.
+    fn merge_keys(&mut self, turn: &mut Turn) -> Result<(), Fatal> {
+        for _ in 0..MERGE_STEPS {
+            if turn.not_before.is_some() || self.reader.key_figures().generations <= GENERATIONS_MAX {
+                break;
+            }
+            self.maintain(turn)?;
         }
         Ok(())
     }

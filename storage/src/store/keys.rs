@@ -8,7 +8,7 @@ use weir_protocol::units::SegmentId;
 
 use super::reader::{KeyFigures, ReadError};
 use crate::checkpoint::{Manifest, Paths};
-use crate::dedup::filter::{Filter, Width};
+use crate::dedup::filter::{Filter, Width, order_of};
 use crate::dedup::generation::{GenerationFacts, GenerationFile, VERSIONS_CLASS};
 use crate::dedup::{Entry, KeyDigest};
 use crate::disk::{Disk, File};
@@ -182,10 +182,21 @@ impl<F: File> Keys<F> {
 
     /// Marks those of some keys that may be known. Those without a mark surely are not.
     pub(super) fn mark(&self, digests: &[KeyDigest], marks: &mut [bool]) {
+        // Each filter is far larger than a cache: in this order the parts of it that are near are looked at together.
+        let mut order: Vec<(u64, u32)> = digests.iter().map(|digest| order_of(*digest)).zip(0u32..).collect();
+        order.sort_unstable();
+        let sorted: Vec<KeyDigest> =
+            order.iter().filter_map(|(_, at)| digests.get(*at as usize)).copied().collect();
+        let mut found = vec![false; sorted.len()];
         for held in &self.generations {
             match &held.filter {
-                Some(filter) => filter.mark(digests, marks),
-                None => marks.fill(true),
+                Some(filter) => filter.mark(&sorted, &mut found),
+                None => found.fill(true),
+            }
+        }
+        for ((_, at), found) in order.into_iter().zip(found) {
+            if let Some(mark) = marks.get_mut(at as usize) {
+                *mark |= found;
             }
         }
     }
