@@ -68,6 +68,8 @@ fn topic() -> Frame {
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         keyed_versions: false,
+        dedup_keys_per_second: None,
+        dedup_since: Timestamp::ZERO,
     };
     let (id, name) = (PARTITION.topic, "keys".to_owned());
     Frame::Topic(TopicDefinition { id, name, created: NOW, revision: 1, settings })

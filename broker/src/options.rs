@@ -62,6 +62,8 @@ pub struct ServeOptions {
     pub journal_bytes_max: u64,
     /// Unflushed bytes at which a segment is written.
     pub flush_bytes: u64,
+    /// Bytes that idempotency keys may take on the disk, about.
+    pub key_disk_bytes: u64,
     /// Bytes of segments verified in a second, in the background; 0 for none.
     pub scrub_bytes_per_second: u64,
     /// How datagrams are sized.
@@ -88,6 +90,7 @@ impl Default for ServeOptions {
             memory_bytes: MEMORY_BYTES_DEFAULT_MAX,
             journal_bytes_max: 1 << 30,
             flush_bytes: FLUSH_BYTES_DEFAULT,
+            key_disk_bytes: KeyOptions::default().disk_bytes,
             scrub_bytes_per_second: 8 << 20,
             transport: TransportChoice::Auto,
             connections: ConnectionLimits::default(),
@@ -228,6 +231,7 @@ impl ServeOptions {
                 topics_max: usize::try_from(plan.topics_max).unwrap_or(usize::MAX),
                 partitions_max: plan.partitions_max,
                 batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
+                key_disk_bytes: self.key_disk_bytes,
             },
             delivery: DeliveryLimits {
                 frame_bytes: 256 << 10,
@@ -252,7 +256,7 @@ impl ServeOptions {
 
     /// Keys of flushed batches: memory for their filters, and room on the disk.
     pub fn key_options(&self) -> KeyOptions {
-        KeyOptions { filter_bytes: self.memory_bytes / 8, ..KeyOptions::default() }
+        KeyOptions { filter_bytes: self.memory_bytes / 8, disk_bytes: self.key_disk_bytes }
     }
 }
 

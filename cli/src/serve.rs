@@ -56,6 +56,7 @@ pub(crate) fn default_of(key: Key) -> String {
         Key::Memory => SizeText(memory_default()).to_string(),
         Key::JournalBytesMax => SizeText(options.journal_bytes_max).to_string(),
         Key::ScrubRate => SizeText(options.scrub_bytes_per_second).to_string(),
+        Key::KeyDisk => SizeText(options.key_disk_bytes).to_string(),
         Key::FlushBytes | Key::TopicsMax | Key::PartitionsMax => String::new(),
         Key::ConnectionsMax
         | Key::ConnectionsPerAddressMax
@@ -174,6 +175,7 @@ fn options(config: &ServeConfig) -> ServeOptions {
         memory_bytes: config.memory_bytes,
         journal_bytes_max: config.journal_bytes_max,
         flush_bytes: config.flush_bytes.unwrap_or_else(|| flush_bytes_of(config.memory_bytes)),
+        key_disk_bytes: config.key_disk_bytes,
         scrub_bytes_per_second: config.scrub_bytes_per_second,
         transport: match config.transport {
             Transport::Auto => TransportChoice::Auto,

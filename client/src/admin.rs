@@ -11,7 +11,7 @@ use weir_protocol::ErrorCode;
 use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, DEDUP_HORIZON_US_DEFAULT, NUMBER_MAX};
 use weir_protocol::message as wire;
 use weir_protocol::partitioner::{partition_of, routing_hash};
-use weir_protocol::units::{Offset, PartitionId};
+use weir_protocol::units::{Offset, PartitionId, Timestamp};
 
 use crate::client::ClientHandle;
 use crate::core::requests::Repeat;
@@ -80,6 +80,14 @@ impl TopicSpec {
         self
     }
 
+    /// How many idempotency keys are expected in a second: the broker refuses a horizon that it has no room for then. Without it is
+    /// taken to be one.
+    #[must_use]
+    pub const fn dedup_keys_per_second(mut self, keys: u32) -> Self {
+        self.settings.dedup_keys_per_second = Some(keys);
+        self
+    }
+
     /// How long idempotency keys are remembered; `None` refuses messages that have one. Ten minutes unless set.
     #[must_use]
     pub const fn dedup_horizon(mut self, horizon: Option<Duration>) -> Self {
@@ -105,6 +113,8 @@ pub struct TopicSettings {
     pub dedup_horizon: Option<Duration>,
     /// The offset of the last record of each key is remembered.
     pub keyed_versions: bool,
+    /// How many idempotency keys are expected in a second; `None` for hardly any.
+    pub dedup_keys_per_second: Option<u32>,
 }
 
 impl Default for TopicSettings {
@@ -117,6 +127,7 @@ impl Default for TopicSettings {
             explicit_partitions: false,
             dedup_horizon: Some(Duration::from_micros(DEDUP_HORIZON_US_DEFAULT)),
             keyed_versions: false,
+            dedup_keys_per_second: None,
         }
     }
 }
@@ -132,10 +143,13 @@ pub struct TopicChange {
     pub retention_bytes: Option<Option<u64>>,
     /// New longest batch.
     pub batch_bytes_max: Option<u32>,
-    /// How long idempotency keys are remembered from now on; `Some(None)` refuses messages that have one.
+    /// How long idempotency keys are remembered from now on; `Some(None)` refuses messages that have one. Those that are remembered
+    /// stay so for as long as was promised when they were stored.
     pub dedup_horizon: Option<Option<Duration>>,
     /// The offset of the last record of each key is remembered: that can be given up, and not be taken up again.
     pub keyed_versions: Option<bool>,
+    /// How many idempotency keys are expected in a second; `Some(None)` for hardly any.
+    pub dedup_keys_per_second: Option<Option<u32>>,
 }
 
 /// A topic.
@@ -259,6 +273,7 @@ impl TopicSettings {
             explicit_partitions: settings.explicit_partitions,
             dedup_horizon: settings.dedup_horizon_us.map(Duration::from_micros),
             keyed_versions: settings.keyed_versions,
+            dedup_keys_per_second: settings.dedup_keys_per_second,
         }
     }
 
@@ -272,6 +287,8 @@ impl TopicSettings {
             explicit_partitions: self.explicit_partitions,
             dedup_horizon_us: self.dedup_horizon.map(micros),
             keyed_versions: self.keyed_versions,
+            dedup_keys_per_second: self.dedup_keys_per_second,
+            dedup_since: Timestamp::ZERO,
         }
     }
 
@@ -285,6 +302,7 @@ impl TopicSettings {
             ("explicit_partitions", self.explicit_partitions != other.explicit_partitions),
             ("dedup_horizon", self.dedup_horizon != other.dedup_horizon),
             ("keyed_versions", self.keyed_versions != other.keyed_versions),
+            ("dedup_keys_per_second", self.dedup_keys_per_second != other.dedup_keys_per_second),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
     }
@@ -296,6 +314,7 @@ impl TopicSettings {
         self.batch_bytes_max = change.batch_bytes_max.unwrap_or(self.batch_bytes_max);
         self.dedup_horizon = change.dedup_horizon.unwrap_or(self.dedup_horizon);
         self.keyed_versions = change.keyed_versions.unwrap_or(self.keyed_versions);
+        self.dedup_keys_per_second = change.dedup_keys_per_second.unwrap_or(self.dedup_keys_per_second);
         self
     }
 }

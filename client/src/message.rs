@@ -29,6 +29,9 @@ pub struct Message {
     pub headers: Vec<(String, Option<Bytes>)>,
     /// Key under which a retry will be recognised: 1 to 64 bytes.
     pub idempotency_key: Option<Bytes>,
+    /// When that key was made, if it should not be stored later than the topic remembers keys. A key that is a UUID of version 7, as
+    /// text, says it itself.
+    pub idempotency_time: Option<SystemTime>,
     /// The partition it must go to; `None` leaves the choice to the key.
     pub partition: Option<u32>,
     /// What must be so for it to be stored.
@@ -67,6 +70,14 @@ impl Message {
     pub fn idempotency_key(mut self, key: impl Into<Bytes>) -> Self {
         self.idempotency_key = Some(key.into());
         self
+    }
+
+    /// Sets the key under which a retry will be recognised, and when it was made: if that is longer ago than the topic remembers keys,
+    /// and the key is not remembered, the message is refused with `WEIR-3012`. Without it, it would be stored once more.
+    #[must_use]
+    pub fn idempotency_key_at(mut self, key: impl Into<Bytes>, time: SystemTime) -> Self {
+        self.idempotency_time = Some(time);
+        self.idempotency_key(key)
     }
 
     /// Sets the partition it must go to.
@@ -217,6 +228,7 @@ pub(crate) fn from_record(record: Record, created: SystemTime) -> Message {
         value: record.value,
         headers,
         idempotency_key: None,
+        idempotency_time: None,
         partition: None,
         expect: None,
         create_time: Some(created),

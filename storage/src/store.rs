@@ -18,7 +18,7 @@ mod shared;
 mod verify;
 
 pub use flusher::{FlushError, Flushed, Flusher, Maintained, Snapshot, SnapshotError};
-pub use keys::KeyOptions;
+pub use keys::{KEY_DISK_BYTES, KeyOptions};
 pub use open::{OpenError, OpenOptions, Opened, RecoveryReport, RecoveryVerdict, open};
 pub use reader::{Chunk, FoundKey, KeyFigures, ReadError, Reader};
 pub use repair::{AffectedRecords, Finding, Loss, ParseLossError, RepairError, RepairPlan, Repaired, repair};

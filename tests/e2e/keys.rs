@@ -146,3 +146,20 @@ fn what_is_remembered_of_a_key_can_be_asked_for_before_and_after_a_restart() {
     let stats: Value = serde_json::from_str(&broker.text(&["dedup", "stats", "--json"])).unwrap();
     assert_eq!((&stats["flushed_keys"], &stats["topics"][0]["stored"]), (&json!(2), &json!(0)));
 }
+
+#[test]
+fn a_horizon_that_there_is_no_room_for_is_refused_with_the_arithmetic() {
+    let broker = Broker::start_with(&["--key-disk", "64MiB"]);
+    let create = |name: &str, more: &[&str]| broker.run(&[&["topic", "create", name], more].concat());
+    create("fits", &["--dedup", "1h", "--dedup-rate", "100/s"]).expect_code(0);
+    let refused = create("orders", &["--dedup", "1d", "--dedup-rate", "100/s"]).expect_code(2).stderr;
+    for part in ["WEIR-2004", "86400s at 100 keys/s", "55 bytes", "s fit"] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    create("orders", &["--dedup", "10m"]).expect_code(0);
+    let longer = broker.run(&["topic", "edit", "orders", "--dedup", "3650d"]).expect_code(2).stderr;
+    assert!(longer.contains("WEIR-2004"), "{longer}");
+    broker.text(&["topic", "edit", "orders", "--dedup", "1h", "--dedup-rate", "2/s"]);
+    let shown: Value = serde_json::from_str(&broker.text(&["topic", "show", "orders", "--json"])).unwrap();
+    assert_eq!(shown["dedup_keys_per_second"], json!(2));
+}

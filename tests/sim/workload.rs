@@ -10,7 +10,7 @@ use weir_broker::core::ledger::Budget;
 use weir_broker::core::subscription::DeliveryLimits;
 use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::{ServerLimits, TopicSettings};
-use weir_protocol::units::Durability;
+use weir_protocol::units::{Durability, Timestamp};
 use weir_storage::journal::JournalOptions;
 use weir_storage::store::{KeyOptions, OpenOptions, SegmentOptions};
 
@@ -59,6 +59,8 @@ pub(crate) const fn topic(partitions: u32) -> TopicSettings {
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         keyed_versions: false,
+        dedup_keys_per_second: None,
+        dedup_since: Timestamp::ZERO,
     }
 }
 
@@ -90,7 +92,12 @@ fn sizes(random: &mut Random) -> Sizes {
     let node = NodeLimits {
         memory,
         ingest: IngestLimits { window_bytes_min: 9 << 10, window_bytes_max: 36 << 10, turn_bytes: 9 << 10 },
-        topics: TopicLimits { topics_max: 10, partitions_max: 100, batch_bytes_max: BATCH_BYTES_MAX },
+        topics: TopicLimits {
+            topics_max: 10,
+            partitions_max: 100,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            key_disk_bytes: 1 << 40,
+        },
         delivery: DeliveryLimits {
             frame_bytes: 16 << 10,
             cold_bytes: 16 << 10,

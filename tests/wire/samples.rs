@@ -42,6 +42,7 @@ const GENERATION: u32 = 0x7172_7374;
 pub(crate) fn all() -> Vec<Sample> {
     let mut samples = connection();
     samples.extend(topics());
+    samples.extend(remembering());
     samples.extend(trimming());
     samples.extend(snapshots());
     samples.extend(publishing());
@@ -116,6 +117,8 @@ fn settings() -> TopicSettings {
         explicit_partitions: true,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         keyed_versions: false,
+        dedup_keys_per_second: None,
+        dedup_since: Timestamp::ZERO,
     }
 }
 
@@ -149,30 +152,6 @@ fn topics() -> Vec<Sample> {
             "alter-topic",
             AlterTopic { request: REQUEST, name: name.clone(), settings: unlimited },
         ),
-        Sample::message(
-            "create-topic-horizon",
-            CreateTopic {
-                request: REQUEST,
-                name: name.clone(),
-                settings: TopicSettings { dedup_horizon_us: Some(0x2122_2324_2526_2728), ..settings() },
-            },
-        ),
-        Sample::message(
-            "create-topic-dedup-off",
-            CreateTopic {
-                request: REQUEST,
-                name: name.clone(),
-                settings: TopicSettings { dedup_horizon_us: None, ..settings() },
-            },
-        ),
-        Sample::message(
-            "create-topic-versions",
-            CreateTopic {
-                request: REQUEST,
-                name: name.clone(),
-                settings: TopicSettings { keyed_versions: true, ..settings() },
-            },
-        ),
         Sample::message("delete-topic", DeleteTopic { request: REQUEST, name: name.clone() }),
         Sample::message("list-topics", ListTopics { request: REQUEST, after: name.clone() }),
         Sample::message(
@@ -189,6 +168,22 @@ fn topics() -> Vec<Sample> {
             "topic-description",
             TopicDescription { request: REQUEST, topic: topic_info(), partitions: vec![partition] },
         ),
+    ]
+}
+
+fn remembering() -> Vec<Sample> {
+    let create = |name, settings| {
+        Sample::message(name, CreateTopic { request: REQUEST, name: "orders".to_owned(), settings })
+    };
+    let keys = TopicSettings { dedup_keys_per_second: Some(0x2122_2324), dedup_since: TIME, ..settings() };
+    vec![
+        create(
+            "create-topic-horizon",
+            TopicSettings { dedup_horizon_us: Some(0x2122_2324_2526_2728), ..settings() },
+        ),
+        create("create-topic-keys", keys),
+        create("create-topic-dedup-off", TopicSettings { dedup_horizon_us: None, ..settings() }),
+        create("create-topic-versions", TopicSettings { keyed_versions: true, ..settings() }),
     ]
 }
 

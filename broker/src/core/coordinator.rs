@@ -11,6 +11,10 @@ use weir_protocol::message::{TopicInfo, TopicList, TopicSettings};
 use weir_protocol::units::{Timestamp, TopicId};
 use weir_storage::frame::TopicDefinition;
 
+mod horizon;
+
+use horizon::KeyNeeds;
+
 /// Least value of a topic's longest batch: a batch of one small record must fit.
 const BATCH_BYTES_MIN: u32 = 4 << 10;
 
@@ -26,6 +30,8 @@ pub struct TopicLimits {
     pub partitions_max: u64,
     /// Longest batch any topic may allow.
     pub batch_bytes_max: u32,
+    /// Bytes on the disk for the idempotency keys of all topics together.
+    pub key_disk_bytes: u64,
 }
 
 /// All topics, by name and by identity.
@@ -35,6 +41,8 @@ pub struct Coordinator {
     topics: BTreeMap<String, Topic>,
     names: BTreeMap<TopicId, String>,
     partitions: u64,
+    /// What the horizons of all topics need.
+    keys: KeyNeeds,
     random: Random,
 }
 
@@ -66,9 +74,11 @@ impl Coordinator {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             partitions: 0,
+            keys: KeyNeeds::new(limits.key_disk_bytes),
             random: Random(seed),
         };
         for definition in definitions {
+            coordinator.keys.add(&definition.settings);
             coordinator.partitions += u64::from(definition.settings.partitions);
             coordinator.names.insert(definition.id, definition.name.clone());
             coordinator.topics.insert(definition.name.clone(), Topic { definition, phase: Phase::Live });
@@ -86,8 +96,10 @@ impl Coordinator {
         settings: TopicSettings,
         now: Timestamp,
     ) -> Result<TopicDefinition, Refusal> {
+        let settings = TopicSettings { dedup_since: Timestamp::ZERO, ..settings };
         check_name(name)?;
         self.check_settings(&settings)?;
+        self.keys.check(&settings, None)?;
         if self.topics.len() >= self.limits.topics_max {
             return Err((
                 ErrorCode::TooManyTopics,
@@ -108,18 +120,27 @@ impl Coordinator {
         vacant.insert(Topic { definition: definition.clone(), phase: Phase::Creating });
         self.names.insert(id, name.to_owned());
         self.partitions = partitions;
+        self.keys.add(&settings);
         Ok(definition)
     }
 
-    /// Changes a topic's settings. The new definition is in force at once and becomes durable soon.
+    /// Changes a topic's settings. The new definition is in force at once and becomes durable soon. `key_time` is the time by
+    /// which keys age.
     ///
     /// # Errors
     /// An unknown topic or a bad setting.
     ///
     /// # Panics
     /// Never: the topic was just found.
-    pub fn alter(&mut self, name: &str, settings: TopicSettings) -> Result<TopicDefinition, Refusal> {
+    pub fn alter(
+        &mut self,
+        name: &str,
+        settings: TopicSettings,
+        key_time: Timestamp,
+    ) -> Result<TopicDefinition, Refusal> {
         let live = self.live(name)?;
+        let old = live.settings;
+        let settings = TopicSettings { dedup_since: horizon::since(&old, &settings, key_time), ..settings };
         if settings.partitions != live.settings.partitions {
             let (old, new) = (live.settings.partitions, settings.partitions);
             let detail =
@@ -137,6 +158,9 @@ impl Coordinator {
             return Err((ErrorCode::InvalidSetting, detail));
         }
         self.check_settings(&settings)?;
+        self.keys.check(&settings, Some(&old))?;
+        self.keys.remove(&old);
+        self.keys.add(&settings);
         let topic = self.topics.get_mut(name).expect("found above");
         topic.definition.settings = settings;
         topic.definition.revision += 1;
@@ -170,6 +194,7 @@ impl Coordinator {
     pub fn remove(&mut self, id: TopicId) -> Option<TopicDefinition> {
         let topic = self.topics.remove(&self.names.remove(&id)?)?;
         self.partitions -= u64::from(topic.definition.settings.partitions);
+        self.keys.remove(&topic.definition.settings);
         Some(topic.definition)
     }
 
@@ -296,7 +321,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: TopicLimits = TopicLimits { topics_max: 3, partitions_max: 20, batch_bytes_max: 1 << 20 };
+    const LIMITS: TopicLimits =
+        TopicLimits { topics_max: 3, partitions_max: 20, batch_bytes_max: 1 << 20, key_disk_bytes: 1 << 30 };
 
     fn settings(partitions: u32) -> TopicSettings {
         TopicSettings {
@@ -307,6 +333,8 @@ mod tests {
             explicit_partitions: false,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
             keyed_versions: false,
+            dedup_keys_per_second: None,
+            dedup_since: Timestamp::ZERO,
         }
     }
 
@@ -369,14 +397,17 @@ mod tests {
         let versioned = TopicSettings { keyed_versions: true, ..settings(1) };
         let id = coordinator.create("a", versioned, Timestamp::ZERO).unwrap().id;
         coordinator.confirm(id);
-        assert!(coordinator.alter("a", versioned).is_ok());
-        assert!(coordinator.alter("a", settings(1)).is_ok());
-        assert_eq!(coordinator.alter("a", versioned).unwrap_err().0, ErrorCode::InvalidSetting);
+        assert!(coordinator.alter("a", versioned, Timestamp::ZERO).is_ok());
+        assert!(coordinator.alter("a", settings(1), Timestamp::ZERO).is_ok());
+        assert_eq!(
+            coordinator.alter("a", versioned, Timestamp::ZERO).unwrap_err().0,
+            ErrorCode::InvalidSetting
+        );
     }
 
     #[test]
     fn pages_follow_each_other_by_name() {
-        let limits = TopicLimits { topics_max: 5000, partitions_max: 5000, batch_bytes_max: 1 << 20 };
+        let limits = TopicLimits { topics_max: 5000, partitions_max: 5000, ..LIMITS };
         let mut coordinator = Coordinator::recovered(limits, [], 1);
         for number in 0..2500 {
             let id = coordinator.create(&format!("t{number:04}"), settings(1), Timestamp::ZERO).unwrap().id;

@@ -319,7 +319,8 @@ impl Node {
                 )
             }
             Request::Alter(alter) => {
-                let made = self.coordinator.alter(&alter.name, alter.settings);
+                let key_time = now.wall.max(self.dedup.clock().now(now));
+                let made = self.coordinator.alter(&alter.name, alter.settings, key_time);
                 let kind = TopicChangeKind::Alter;
                 (alter.request, made.map(|made| self.change((lane, alter.request), made, kind, actions)))
             }

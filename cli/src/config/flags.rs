@@ -43,6 +43,9 @@ pub(crate) struct ServeFlags {
     /// Bytes gathered in the journal before they move to segments
     #[arg(long, value_name = "SIZE")]
     flush_bytes: Option<String>,
+    /// Bytes that idempotency keys may take on the disk, 55 each: beyond it records with keys are refused [default: 16GiB]
+    #[arg(long, value_name = "SIZE")]
+    key_disk: Option<String>,
     /// Bytes of what is stored to verify in a second, in the background; 0 for none [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     scrub_rate: Option<String>,
@@ -78,6 +81,7 @@ impl ServeFlags {
             Key::Memory => self.memory.as_deref(),
             Key::JournalBytesMax => self.journal_bytes_max.as_deref(),
             Key::FlushBytes => self.flush_bytes.as_deref(),
+            Key::KeyDisk => self.key_disk.as_deref(),
             Key::ScrubRate => self.scrub_rate.as_deref(),
             Key::TopicsMax => self.topics_max.as_deref(),
             Key::PartitionsMax => self.partitions_max.as_deref(),

@@ -50,6 +50,8 @@ keys! {
     JournalBytesMax = "limits.journal_bytes_max", "--journal-bytes-max";
     /// Bytes gathered in the journal before they move to segments; 32 MiB or what a smaller memory has room for if empty.
     FlushBytes = "limits.flush_bytes", "--flush-bytes";
+    /// Bytes that idempotency keys may take on the disk.
+    KeyDisk = "limits.key_disk", "--key-disk";
     /// Bytes of segments verified in a second; 0 for none.
     ScrubRate = "limits.scrub_rate", "--scrub-rate";
     /// Topics the broker may hold; as many as the memory allows if empty.

@@ -56,6 +56,8 @@ pub(crate) struct ServeConfig {
     pub(crate) journal_bytes_max: u64,
     /// Bytes gathered in the journal before they move to segments.
     pub(crate) flush_bytes: Option<u64>,
+    /// Bytes that idempotency keys may take on the disk.
+    pub(crate) key_disk_bytes: u64,
     /// Bytes of segments verified in a second; 0 for none.
     pub(crate) scrub_bytes_per_second: u64,
     /// Topics the broker may hold; as many as the memory allows without.
@@ -86,6 +88,7 @@ impl TryFrom<&Layers> for ServeConfig {
             memory_bytes: required(layers, Key::Memory, bytes)?,
             journal_bytes_max: required(layers, Key::JournalBytesMax, bytes)?,
             flush_bytes: optional(layers, Key::FlushBytes, bytes)?,
+            key_disk_bytes: required(layers, Key::KeyDisk, bytes)?,
             scrub_bytes_per_second: required(layers, Key::ScrubRate, |text| {
                 size(text).map_err(|error| error.to_string())
             })?,

@@ -44,6 +44,7 @@ struct Line {
     headers: Option<Vec<HeaderLine>>,
     id: Option<String>,
     id_b64: Option<String>,
+    id_time: Option<i64>,
     partition: Option<u32>,
     expect: Option<ExpectLine>,
     create_time: Option<i64>,
@@ -92,6 +93,7 @@ pub(crate) fn parse_line(line: &[u8]) -> Result<Message, LineError> {
         value: field("value", line.value, line.value_b64)?,
         headers: Vec::new(),
         idempotency_key: field("id", line.id, line.id_b64)?,
+        idempotency_time: line.id_time.map(from_micros),
         partition: if line.offset.is_some() { None } else { line.partition },
         expect: line.expect.map(Expect::from),
         create_time: line.create_time.map(from_micros),
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn every_field_is_taken() {
         let message = parse_line(
-            br#"{"key":"k","value_b64":"/wA=","headers":[{"key":"h","value":"1"},{"key":"h"}],"id":"pay-7",
+            br#"{"key":"k","value_b64":"/wA=","headers":[{"key":"h","value":"1"},{"key":"h"}],"id":"pay-7","id_time":7,
                 "partition":3,"expect":{"key_at":7},"create_time":-5}"#,
         )
         .unwrap();
@@ -146,6 +148,7 @@ mod tests {
             [("h".to_owned(), Some(Bytes::from_static(b"1"))), ("h".to_owned(), None)]
         );
         assert_eq!(message.idempotency_key.as_deref(), Some(&b"pay-7"[..]));
+        assert_eq!(message.idempotency_time, Some(from_micros(7)));
         assert_eq!(message.partition, Some(3));
         assert_eq!(message.expect, Some(Expect::KeyAt(7)));
         let absent = parse_line(br#"{"key":"k","expect":"key_absent"}"#).unwrap();

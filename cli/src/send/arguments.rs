@@ -14,8 +14,8 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Sends records to a topic and waits for their receipts.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "With --in json each line is an object with key, value, headers [{key, value}], id, partition, expect \
-    ({\"key_at\": 7}, {\"partition_at\": 7} or \"key_absent\") and create_time; bytes that are not text stand in key_b64, value_b64 and id_b64. What 'weir tail --json' prints is \
+    after_help = "With --in json each line is an object with key, value, headers [{key, value}], id, id_time \
+    (when that was made), partition, expect ({\"key_at\": 7}, {\"partition_at\": 7} or \"key_absent\") and create_time, times in microseconds since 1970; bytes that are not text stand in key_b64, value_b64 and id_b64. What 'weir tail --json' prints is \
     taken as it is: a line with an offset keeps its key, value, headers, id and create_time, but not its partition."
 )]
 pub(crate) struct SendArguments {

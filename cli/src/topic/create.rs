@@ -48,6 +48,9 @@ impl CreateArguments {
         if self.keyed_versions {
             spec = spec.keyed_versions();
         }
+        if let Some(rate) = self.settings.dedup_rate {
+            spec = spec.dedup_keys_per_second(rate);
+        }
         if self.explicit_partitions { spec.explicit_partitions() } else { spec }
     }
 }

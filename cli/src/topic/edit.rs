@@ -25,7 +25,7 @@ pub(crate) struct EditArguments {
 
 impl EditArguments {
     fn change(&self) -> Result<TopicChange, Failure> {
-        let Changeable { retention, retention_bytes, batch_max, dedup } = &self.settings;
+        let Changeable { retention, retention_bytes, batch_max, dedup, dedup_rate } = &self.settings;
         let change = TopicChange {
             partitions: self.partitions,
             retention_age: retention.map(|keep| keep.0),
@@ -33,11 +33,11 @@ impl EditArguments {
             batch_bytes_max: *batch_max,
             dedup_horizon: dedup.map(|keep| keep.0),
             keyed_versions: self.no_keyed_versions.then_some(false),
+            dedup_keys_per_second: dedup_rate.map(Some),
         };
         if change == TopicChange::default() {
             let failure = Failure::usage("nothing to change");
-            let flags =
-                "--partitions, --retention, --retention-bytes, --batch-max, --dedup or --no-keyed-versions";
+            let flags = "--partitions, --retention, --retention-bytes, --batch-max, --dedup, --dedup-rate or --no-keyed-versions";
             return Err(failure.help(format!("give {flags}")));
         }
         Ok(change)

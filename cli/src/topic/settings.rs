@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use weir_client::TopicSettings;
 
-use crate::value::{Keep, retention_age, retention_bytes, size};
+use crate::value::{Keep, rate, retention_age, retention_bytes, size};
 
 /// The settings that can be changed at any time.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,12 +23,21 @@ pub(crate) struct Changeable {
     /// How long idempotency keys are remembered, such as 1h; none refuses records that have one [default: 10m]
     #[arg(long, value_name = "TIME|none", value_parser = retention_age)]
     pub(crate) dedup: Option<Keep<Duration>>,
+    /// Idempotency keys expected in a second, such as 1k/s: a --dedup that there is no room for is refused [default: 1/s]
+    #[arg(long, value_name = "RATE", value_parser = key_rate)]
+    pub(crate) dedup_rate: Option<u32>,
 }
 
 /// Reads a size of a batch. What is beyond 32 bits is beyond every limit of the protocol.
 fn batch_max(text: &str) -> Result<u32, String> {
     let bytes = size(text).map_err(|error| error.to_string())?;
     u32::try_from(bytes).map_err(|error| format!("no batch can be that long: {error}"))
+}
+
+/// Reads a rate of keys, in whole keys a second.
+fn key_rate(text: &str) -> Result<u32, String> {
+    let rate = rate(text).map_err(|error| error.to_string())?;
+    u32::try_from(rate.whole_per_second()).map_err(|error| format!("no broker takes as many: {error}"))
 }
 
 /// The settings as an object.
@@ -41,6 +50,7 @@ pub(crate) fn json(settings: &TopicSettings) -> Map<String, Value> {
     object.insert("explicit_partitions".to_owned(), json!(settings.explicit_partitions));
     object.insert("dedup_horizon_us".to_owned(), json!(horizon_us(settings)));
     object.insert("keyed_versions".to_owned(), json!(settings.keyed_versions));
+    object.insert("dedup_keys_per_second".to_owned(), json!(settings.dedup_keys_per_second));
     object
 }
 
@@ -72,5 +82,11 @@ mod tests {
         assert_eq!(batch_max("1MiB"), Ok(1 << 20));
         assert!(batch_max("4GiB").is_err());
         assert!(batch_max("big").is_err());
+    }
+
+    #[test]
+    fn rates_of_keys_are_whole() {
+        assert_eq!((key_rate("2k/s"), key_rate("120/m"), key_rate("1/h")), (Ok(2000), Ok(2), Ok(1)));
+        assert!(key_rate("5000M/s").is_err() && key_rate("2").is_err());
     }
 }

@@ -67,6 +67,7 @@ fn text(topic: &TopicDescription, keyed: &KeyedCounts, output: &mut Output) -> R
         ("batch-max", SizeText(chosen.batch_bytes_max.into()).to_string()),
         ("explicit-partitions", chosen.explicit_partitions.to_string()),
         ("dedup", kept(settings::horizon_us(chosen).map(DurationText))),
+        ("dedup-rate", format!("{}/s", chosen.dedup_keys_per_second.unwrap_or(1))),
         ("keyed-records", outcomes(keyed).map(|(name, count)| format!("{count} {name}")).join(", ")),
         ("keyed-versions", chosen.keyed_versions.to_string()),
     ] {

@@ -33,6 +33,11 @@ impl Rate {
         crate::progress::float(self.count) / self.period.as_secs_f64()
     }
 
+    /// How often in a second, at least once.
+    pub(crate) fn whole_per_second(self) -> u64 {
+        (self.count / self.period.as_secs().max(1)).max(1)
+    }
+
     /// When, after the first, the event with this number is due. The first has number 0.
     pub(crate) fn due(self, number: u64) -> Duration {
         let nanos = u128::from(number) * self.period.as_nanos() / u128::from(self.count);

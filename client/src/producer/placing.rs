@@ -194,6 +194,7 @@ fn check<'a>(message: &'a Message, shared: &ProducerShared) -> Result<(Routing, 
         let headers = message.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         row.idempotency_key = Some(key);
         row.routing_hash = hash.unwrap_or(0);
+        row.key_time = message.idempotency_time.map(timestamp);
         row.fingerprint = fingerprint(routing_key, message.value.as_deref(), headers);
     }
     let routing = match (message.partition, hash) {

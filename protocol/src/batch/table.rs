@@ -21,14 +21,21 @@ const FINGERPRINT: u16 = 1 << 2;
 const DELIVER_AT: u16 = 1 << 3;
 /// 8 bytes a record: microseconds, 0 for "no limit".
 const TIME_TO_LIVE: u16 = 1 << 4;
-
 /// 9 bytes a record: what must be true for it to be stored.
 const EXPECTATION: u16 = 1 << 5;
 /// 16 bytes a record: hash of its key, zeros for a record without one.
 const RECORD_KEY: u16 = 1 << 6;
+/// 8 bytes a record: when its idempotency key was made, microseconds since the epoch, 0 for "it does not say".
+const KEY_TIME: u16 = 1 << 7;
 
-const COLUMNS_KNOWN: u16 =
-    ROUTING_HASH | IDEMPOTENCY_KEY | FINGERPRINT | DELIVER_AT | TIME_TO_LIVE | EXPECTATION | RECORD_KEY;
+const COLUMNS_KNOWN: u16 = ROUTING_HASH
+    | IDEMPOTENCY_KEY
+    | FINGERPRINT
+    | DELIVER_AT
+    | TIME_TO_LIVE
+    | EXPECTATION
+    | RECORD_KEY
+    | KEY_TIME;
 
 /// What stands in the column of keys for a record that has none.
 const NO_KEY: [u8; 16] = [0; 16];
@@ -50,6 +57,8 @@ pub struct TableRow<'a> {
     pub expectation: Option<Expectation>,
     /// Hash of its key, where the broker is to know it. Zeros say that the record has none: they are read as `None`.
     pub record_key: Option<[u8; 16]>,
+    /// When its idempotency key was made, if that is said. Dropped without a key.
+    pub key_time: Option<Timestamp>,
 }
 
 /// A verified record table.
@@ -63,6 +72,7 @@ pub struct RecordTable<'a> {
     time_to_live: &'a [u8],
     expectations: &'a [u8],
     record_keys: &'a [u8],
+    key_times: &'a [u8],
     record_count: u32,
 }
 
@@ -106,6 +116,7 @@ impl<'a> RecordTable<'a> {
         };
         table.expectations = column(EXPECTATION, Expectation::BYTES)?;
         table.record_keys = column(RECORD_KEY, NO_KEY.len())?;
+        table.key_times = column(KEY_TIME, 8)?;
         reader.finish()?;
         table.check_expectations(expectations_at)?;
         Ok(table)
@@ -186,6 +197,10 @@ impl<'a> RecordTable<'a> {
                 .get(row)
                 .and_then(|entry| Expectation::decode(entry).expect("verified when the table was decoded")),
             record_key: self.record_key(row),
+            key_time: match number_at(self.key_times, row) {
+                0 => None,
+                micros => Some(Timestamp::from_micros(micros.cast_signed())),
+            },
         })
     }
 }
@@ -207,6 +222,7 @@ pub struct TableBuilder {
     time_to_live: Vec<u64>,
     expectations: Vec<[u8; Expectation::BYTES]>,
     record_keys: Vec<[u8; 16]>,
+    key_times: Vec<i64>,
 }
 
 impl TableBuilder {
@@ -246,6 +262,10 @@ impl TableBuilder {
         if self.columns & RECORD_KEY != 0 {
             put_at(&mut self.record_keys, earlier, row.record_key.unwrap_or(NO_KEY));
         }
+        if self.columns & KEY_TIME != 0 {
+            let time = row.key_time.filter(|_| row.idempotency_key.is_some());
+            put_at(&mut self.key_times, earlier, time.map_or(0, Timestamp::as_micros));
+        }
     }
 
     /// The columns the table has, as a bit set.
@@ -274,6 +294,7 @@ impl TableBuilder {
         self.time_to_live.iter().for_each(|micros| out.put_u64_le(*micros));
         self.expectations.iter().for_each(|entry| out.put_slice(entry));
         self.record_keys.iter().for_each(|key| out.put_slice(key));
+        self.key_times.iter().for_each(|moment| out.put_i64_le(*moment));
     }
 }
 
@@ -282,6 +303,9 @@ fn columns_of(row: &TableRow<'_>) -> u16 {
     let mut columns = 0;
     if row.idempotency_key.is_some() {
         columns |= ROUTING_HASH | IDEMPOTENCY_KEY | FINGERPRINT;
+        if row.key_time.is_some_and(|moment| moment != Timestamp::ZERO) {
+            columns |= KEY_TIME;
+        }
     }
     if row.deliver_at.is_some_and(|moment| moment != Timestamp::ZERO) {
         columns |= DELIVER_AT;
@@ -321,6 +345,9 @@ const fn row_width(columns: u16) -> usize {
     }
     if columns & RECORD_KEY != 0 {
         width += NO_KEY.len();
+    }
+    if columns & KEY_TIME != 0 {
+        width += 8;
     }
     width
 }

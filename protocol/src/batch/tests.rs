@@ -26,6 +26,7 @@ struct Given {
     time_to_live_us: Option<u64>,
     expectation: Option<Expectation>,
     record_key: Option<[u8; 16]>,
+    key_time: Option<i64>,
 }
 
 impl Given {
@@ -49,6 +50,7 @@ impl Given {
                 time_to_live_us: self.time_to_live_us,
                 expectation: self.expectation,
                 record_key: self.record_key,
+                key_time: self.key_time.map(Timestamp::from_micros),
             },
         })
     }
@@ -59,6 +61,7 @@ impl Given {
         if kept.idempotency_key.is_none() {
             kept.routing_hash = 0;
             kept.fingerprint = [0; 16];
+            kept.key_time = None;
         }
         kept
     }
@@ -70,14 +73,9 @@ fn given() -> impl Strategy<Value = Given> {
     let plain = (any::<i32>(), option::of(bytes(40)), option::of(bytes(300)), vec(header, 0..4));
     let key = option::weighted(0.3, vec(any::<u8>(), 1..65));
     let version = (any::<[u8; 16]>(), option::of(option::of(0..=NUMBER_MAX)));
-    let row = (
-        any::<u64>(),
-        key,
-        any::<[u8; 16]>(),
-        option::weighted(0.2, 1i64..),
-        option::weighted(0.2, 1u64..),
-        option::weighted(0.2, version),
-    );
+    let (moment, time) = (|| option::weighted(0.2, 1i64..), option::weighted(0.2, 1u64..));
+    let version = option::weighted(0.2, version);
+    let row = (any::<u64>(), key, any::<[u8; 16]>(), moment(), time, version, moment());
     (plain, row).prop_map(|((create_time_ms, key, value, headers), row)| Given {
         create_time_ms: i64::from(create_time_ms),
         key,
@@ -96,6 +94,7 @@ fn given() -> impl Strategy<Value = Given> {
             key[1..].copy_from_slice(&rest);
             key
         }),
+        key_time: row.6,
     })
 }
 
@@ -157,6 +156,7 @@ fn read_back(batch: &ProducerBatch) -> Vec<Given> {
             time_to_live_us: row.time_to_live_us,
             expectation: row.expectation,
             record_key: row.record_key,
+            key_time: row.key_time.map(Timestamp::as_micros),
         })
         .collect()
 }
@@ -363,9 +363,9 @@ fn an_error_says_at_which_byte_what_is_wrong() {
     assert_eq!(refusal_after(|_, producer| producer[12] = 0), (at(12), empty));
     let delta = Problem::Mismatch { what: "last offset delta", value: 9, expected: 1 };
     assert_eq!(refusal_after(|_, producer| producer[16] = 9), (at(16), delta));
-    let columns = Problem::Invalid { what: "table columns", value: 0x97 };
+    let columns = Problem::Invalid { what: "table columns", value: 0x117 };
     let table = small().producer.header().body_bytes as usize + PRODUCER_HEADER_BYTES;
-    assert_eq!(refusal_after(|_, producer| producer[28] |= 0x80), (at(table), columns));
+    assert_eq!(refusal_after(|_, producer| producer[29] |= 0x01), (at(table), columns));
     let key = Problem::TooLarge { what: "idempotency key length", value: 65, max: 64 };
     assert_eq!(refusal_after(|_, producer| producer[table + 16] = 65), (at(table + 16), key));
     let extension = Problem::Mismatch { what: "broker section flags", value: 3, expected: 1 };

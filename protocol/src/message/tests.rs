@@ -101,8 +101,9 @@ fn trim_before() -> impl Strategy<Value = TrimBefore> {
 fn settings() -> impl Strategy<Value = TopicSettings> {
     let limit = || option::of(any::<u64>());
     let horizon = prop_oneof![limit(), Just(Some(DEDUP_HORIZON_US_DEFAULT))];
-    (any::<u32>(), limit(), limit(), any::<u32>(), any::<(bool, bool)>(), horizon).prop_map(
-        |(partitions, age, bytes, batch_bytes_max, choices, dedup_horizon_us)| TopicSettings {
+    let keys = (option::of(1..=u32::MAX), prop_oneof![Just(Timestamp::ZERO), timestamp()]);
+    (any::<u32>(), limit(), limit(), any::<u32>(), any::<(bool, bool)>(), horizon, keys).prop_map(
+        |(partitions, age, bytes, batch_bytes_max, choices, dedup_horizon_us, keys)| TopicSettings {
             partitions,
             retention_age_us: age,
             retention_bytes: bytes,
@@ -110,6 +111,8 @@ fn settings() -> impl Strategy<Value = TopicSettings> {
             explicit_partitions: choices.0,
             dedup_horizon_us,
             keyed_versions: choices.1,
+            dedup_keys_per_second: keys.0,
+            dedup_since: keys.1,
         },
     )
 }
@@ -502,6 +505,8 @@ fn settings_of_a_later_version_are_read_as_far_as_they_are_known() {
         explicit_partitions: true,
         dedup_horizon_us: Some(7),
         keyed_versions: true,
+        dedup_keys_per_second: None,
+        dedup_since: Timestamp::ZERO,
     };
     let mut bytes = Vec::new();
     settings.encode(&mut bytes);

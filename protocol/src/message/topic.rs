@@ -27,6 +27,12 @@ pub struct TopicSettings {
     pub dedup_horizon_us: Option<u64>,
     /// The offset of the last record of each key is remembered.
     pub keyed_versions: bool,
+    /// Idempotency keys that are expected in a second, of all partitions: the horizon is held to what there is room for.
+    /// `None` for hardly any.
+    pub dedup_keys_per_second: Option<u32>,
+    /// Keys that say that they were made before were forgotten, perhaps, under a shorter horizon: they have expired. The broker's
+    /// business; what a client says of it does not count.
+    pub dedup_since: Timestamp,
 }
 
 const SETTING_AGE: u8 = 1;
@@ -39,15 +45,22 @@ impl TopicSettings {
     /// Bytes of the fields that are always there.
     const FIELDS_BYTES: u16 = 4 + 1 + 8 + 8 + 4;
 
+    /// Bytes of the rate of keys and what follows.
+    const MORE_BYTES: u16 = 4 + 8;
+
     /// Bytes of the shortest settings: their length and the fields that are always there.
     const BYTES_MIN: usize = 2 + Self::FIELDS_BYTES as usize;
 
-    /// Writes the settings, with their length in front so that later versions may add some. The horizon is left out where
+    /// Writes the settings, with their length in front so that later versions may add some. What comes last is left out where
     /// it says nothing that a reader would not assume.
     pub fn encode(&self, out: &mut impl BufMut) {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        let horizon = self.dedup_horizon_us.filter(|horizon| *horizon != DEDUP_HORIZON_US_DEFAULT);
-        out.put_u16_le(Self::FIELDS_BYTES + if horizon.is_some() { 8 } else { 0 });
+        let rate = self.dedup_keys_per_second.unwrap_or(0);
+        let has_more = rate > 0 || self.dedup_since != Timestamp::ZERO;
+        let horizon = self.dedup_horizon_us.unwrap_or(DEDUP_HORIZON_US_DEFAULT);
+        let has_horizon = has_more || horizon != DEDUP_HORIZON_US_DEFAULT;
+        let more = if has_horizon { 8 } else { 0 } + if has_more { Self::MORE_BYTES } else { 0 };
+        out.put_u16_le(Self::FIELDS_BYTES + more);
         out.put_u32_le(self.partitions);
         out.put_u8(
             flag(self.retention_age_us.is_some(), SETTING_AGE)
@@ -59,8 +72,12 @@ impl TopicSettings {
         out.put_u64_le(self.retention_age_us.unwrap_or(0));
         out.put_u64_le(self.retention_bytes.unwrap_or(0));
         out.put_u32_le(self.batch_bytes_max);
-        if let Some(horizon) = horizon {
+        if has_horizon {
             out.put_u64_le(horizon);
+        }
+        if has_more {
+            out.put_u32_le(rate);
+            out.put_i64_le(self.dedup_since.as_micros());
         }
     }
 
@@ -82,6 +99,8 @@ impl TopicSettings {
         let bytes = fields.u64()?;
         let batch_bytes_max = fields.u32()?;
         let horizon = if fields.remaining() >= 8 { fields.u64()? } else { DEDUP_HORIZON_US_DEFAULT };
+        let has_more = fields.remaining() >= usize::from(Self::MORE_BYTES);
+        let (rate, since) = if has_more { (fields.u32()?, fields.i64()?) } else { (0, 0) };
         Ok(Self {
             partitions,
             retention_age_us: (flags & SETTING_AGE != 0).then_some(age),
@@ -90,6 +109,8 @@ impl TopicSettings {
             explicit_partitions: flags & SETTING_EXPLICIT != 0,
             dedup_horizon_us: (flags & SETTING_DEDUP_OFF == 0).then_some(horizon),
             keyed_versions: flags & SETTING_VERSIONS != 0,
+            dedup_keys_per_second: (rate > 0).then_some(rate),
+            dedup_since: Timestamp::from_micros(since),
         })
     }
 }

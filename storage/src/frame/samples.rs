@@ -91,6 +91,8 @@ pub(crate) fn topic(revision: u64) -> TopicDefinition {
             explicit_partitions: true,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
             keyed_versions: false,
+            dedup_keys_per_second: None,
+            dedup_since: Timestamp::ZERO,
         },
     }
 }

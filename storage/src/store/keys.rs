@@ -29,6 +29,9 @@ pub struct KeyOptions {
     pub disk_bytes: u64,
 }
 
+/// Bytes of a key on the disk, about: its entry and its part of the filter.
+pub const KEY_DISK_BYTES: u64 = 55;
+
 impl Default for KeyOptions {
     fn default() -> Self {
         Self { filter_bytes: 256 << 20, disk_bytes: 16 << 30 }

@@ -55,7 +55,12 @@ const MEMORY: Budget = Budget {
 const LIMITS: NodeLimits = NodeLimits {
     memory: MEMORY,
     ingest: INGEST,
-    topics: TopicLimits { topics_max: 3, partitions_max: 64, batch_bytes_max: BATCH_BYTES_MAX },
+    topics: TopicLimits {
+        topics_max: 3,
+        partitions_max: 64,
+        batch_bytes_max: BATCH_BYTES_MAX,
+        key_disk_bytes: 1 << 40,
+    },
     delivery: DeliveryLimits {
         frame_bytes: 4 << 10,
         cold_bytes: 8 << 10,

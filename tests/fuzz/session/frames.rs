@@ -91,6 +91,8 @@ fn settings(choices: &mut Choices<'_>) -> TopicSettings {
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         keyed_versions: false,
+        dedup_keys_per_second: None,
+        dedup_since: Timestamp::ZERO,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use weir_protocol::ErrorCode;
 use weir_protocol::batch::{Expectation, ProducerBatch, TableRow, Voids};
-use weir_protocol::message::{OriginalRecord, RecordException, RecordFate};
+use weir_protocol::message::{OriginalRecord, RecordException, RecordFate, TopicSettings};
 use weir_protocol::units::{Offset, PartitionKey, Timestamp, TopicId};
 use weir_storage::dedup::{Entry, KeyDigest, RecordPlace};
 
@@ -19,10 +19,26 @@ pub struct Placing {
     pub base_offset: Offset,
     /// When it is appended.
     pub append_time: Timestamp,
-    /// How long the topic remembers keys; `None` if it does not.
-    pub horizon_us: Option<u64>,
+    /// How the topic remembers keys; `None` if it does not.
+    pub memory: Option<KeyMemory>,
     /// Whether the topic keeps versions of records' keys.
     pub keyed_versions: bool,
+}
+
+/// How a topic remembers keys.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyMemory {
+    /// For so many microseconds.
+    pub horizon_us: u64,
+    /// But none that was made before, for sure.
+    pub since: Timestamp,
+}
+
+impl KeyMemory {
+    /// What was chosen for a topic; `None` if it remembers no keys.
+    pub fn of(settings: &TopicSettings) -> Option<Self> {
+        settings.dedup_horizon_us.map(|horizon_us| Self { horizon_us, since: settings.dedup_since })
+    }
 }
 
 /// What is to be done with a batch.
@@ -199,10 +215,13 @@ impl Dedup {
 /// Why a key would not be taken, whoever has it.
 fn refusal(row: &TableRow<'_>, placing: &Placing) -> Option<RecordFate> {
     let key = row.idempotency_key?;
-    let Some(horizon_us) = placing.horizon_us else { return Some(RecordFate::Off) };
+    let Some(KeyMemory { horizon_us, since }) = placing.memory else { return Some(RecordFate::Off) };
     let horizon_us = i64::try_from(horizon_us).unwrap_or(i64::MAX);
-    let is_old = |made_at: Timestamp| made_at.saturating_add_micros(horizon_us) <= placing.append_time;
-    uuid::made_at(key).is_some_and(is_old).then_some(RecordFate::Expired)
+    let is_old = |made_at: Timestamp| {
+        made_at < since || made_at.saturating_add_micros(horizon_us) <= placing.append_time
+    };
+    let made_at = row.key_time.or_else(|| uuid::made_at(key));
+    made_at.is_some_and(is_old).then_some(RecordFate::Expired)
 }
 
 /// Whether a record expects something that is known of its key only.

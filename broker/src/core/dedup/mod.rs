@@ -29,7 +29,7 @@ use crate::core::LaneId;
 
 pub use clock::KeyClock;
 pub use counts::KeyCounts;
-pub use decide::{Decision, Placing};
+pub use decide::{Decision, KeyMemory, Placing};
 pub use waiting::{Incoming, Waiting};
 
 /// What is known, without I/O, of the keys that are no longer in memory.

@@ -14,7 +14,7 @@ use weir_storage::state::AppendResult;
 
 use super::{Node, refuse_lane};
 use crate::core::coordinator::Refusal;
-use crate::core::dedup::{Decision, Found, Incoming, KeyAnswer, KeyProbe, Placing};
+use crate::core::dedup::{Decision, Found, Incoming, KeyAnswer, KeyMemory, KeyProbe, Placing};
 use crate::core::partition::{Offered, Partition, memory_of};
 use crate::core::publish::{Answer, PendingAppend, PublishLane, Waiting};
 use crate::core::{Actions, LaneId, Now, Outgoing};
@@ -118,7 +118,7 @@ impl Node {
             partition: batch.header().partition,
             base_offset,
             append_time,
-            horizon_us: settings.dedup_horizon_us,
+            memory: KeyMemory::of(&settings),
             keyed_versions: settings.keyed_versions,
         };
         match partition.offer(batch.header()) {

@@ -44,7 +44,12 @@ const LIMITS: NodeLimits = NodeLimits {
         control: 1 << 20,
     },
     ingest: IngestLimits { window_bytes_min: 64 << 10, window_bytes_max: 128 << 10, turn_bytes: 64 << 10 },
-    topics: TopicLimits { topics_max: 10, partitions_max: 100, batch_bytes_max: 32 << 10 },
+    topics: TopicLimits {
+        topics_max: 10,
+        partitions_max: 100,
+        batch_bytes_max: 32 << 10,
+        key_disk_bytes: 1 << 40,
+    },
     delivery: DeliveryLimits {
         frame_bytes: 8 << 10,
         cold_bytes: 8 << 10,
@@ -100,6 +105,8 @@ impl Script {
             explicit_partitions: false,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
             keyed_versions: false,
+            dedup_keys_per_second: None,
+            dedup_since: Timestamp::ZERO,
         };
         let create = CreateTopic { request: 1, name: "orders".to_owned(), settings };
         script.event(Event::Request(lane(CONTROL), Request::Create(create)));

@@ -140,6 +140,8 @@ impl Follower {
             explicit_partitions: false,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
             keyed_versions: false,
+            dedup_keys_per_second: None,
+            dedup_since: Timestamp::ZERO,
         };
         let name = format!("recovered-{topic}");
         let frame =

@@ -14,6 +14,8 @@ fn settings(age_us: Option<u64>, bytes: Option<u64>) -> TopicSettings {
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         keyed_versions: false,
+        dedup_keys_per_second: None,
+        dedup_since: Timestamp::ZERO,
     }
 }
 

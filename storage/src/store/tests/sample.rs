@@ -29,6 +29,8 @@ pub(super) fn topic(id: u8) -> TopicDefinition {
             explicit_partitions: false,
             dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
             keyed_versions: false,
+            dedup_keys_per_second: None,
+            dedup_since: Timestamp::ZERO,
         },
     }
 }

@@ -94,6 +94,28 @@ impl Script {
         self.arrives(lane, publish, bytes);
     }
 
+    /// Sends records with keys that say when they were made, or not.
+    fn send_at(&mut self, records: &[(&str, Option<Timestamp>)]) {
+        let sequence =
+            self.journaled.iter().filter(|write| matches!(write.frame, Frame::Append { .. })).count();
+        let mut builder = BatchBuilder::new(16 << 10);
+        for (key, key_time) in records {
+            let idempotency_key = Some(key.as_bytes());
+            let row =
+                TableRow { routing_hash: 1, idempotency_key, key_time: *key_time, ..TableRow::default() };
+            builder.push(&RecordInput { value: Some(b"v"), row, ..RecordInput::default() }).unwrap();
+        }
+        let identity = BatchIdentity {
+            producer: ProducerId::new(1),
+            producer_epoch: Epoch::ZERO,
+            sequence: Sequence::new(sequence as u64),
+            partition: self.key(0),
+        };
+        let batch = builder.finish(&identity, Compression::None);
+        let bytes = (Publish::OVERHEAD_BYTES + batch.length()) as u64;
+        self.arrives(lane(PUBLISH), Publish { acked_below: Sequence::ZERO, batch }, bytes);
+    }
+
     /// Takes all answers, in order.
     pub(super) fn answers(&mut self) -> Vec<Answer> {
         let mut exceptions = Vec::new();
@@ -170,6 +192,8 @@ impl Script {
             explicit_partitions: false,
             dedup_horizon_us,
             keyed_versions: false,
+            dedup_keys_per_second: None,
+            dedup_since: Timestamp::ZERO,
         };
         let alter = AlterTopic { request: 9, name: "orders".to_owned(), settings };
         self.event(Event::Request(lane(CONTROL), Request::Alter(alter)));
@@ -270,21 +294,46 @@ fn a_batch_sent_again_is_answered_as_it_was() {
 
 #[test]
 fn a_key_that_says_it_is_too_old_has_expired_unless_it_is_remembered() {
-    let mut script = Script::new(0);
     let day = 86_400_000_000;
-    script.now.wall = Timestamp::from_micros(1_645_557_742_000_000 + day);
-    script.now.monotonic_us = u64::try_from(1_645_557_741_000_000 + day).unwrap();
+    let made_at = Timestamp::from_micros(1_645_557_742_000_000);
     let key = "017F22E2-79B0-7CC3-98C4-DC0C0C07398F";
+    let mut script = Script::new(0);
+    script.now.wall = made_at.saturating_add_micros(day);
     script.send(1, 0, &[(key, "a"), ("017F22E2-79B0-4CC3-98C4-DC0C0C07398F", "b"), ("", "c")]);
     script.sync();
     assert_eq!(script.answers(), [(0, false, vec![(0, RecordFate::Expired)])]);
+
+    let mut script = Script::new(0);
+    script.now.wall = made_at;
     script.set_horizon(Some(u64::try_from(2 * day).unwrap()));
-    script.send(1, 1, &[(key, "a")]);
+    script.now.wall = made_at.saturating_add_micros(day);
+    script.now.monotonic_us += u64::try_from(day).unwrap();
+    script.send(1, 0, &[(key, "a")]);
     script.set_horizon(Some(1));
-    script.send(1, 2, &[(key, "a")]);
+    script.send(1, 1, &[(key, "a")]);
     script.sync();
-    let duplicate = RecordFate::Duplicate(script.original(3));
-    assert_eq!(script.answers(), [(3, false, vec![]), (4, false, vec![(0, duplicate)])]);
+    let duplicate = RecordFate::Duplicate(script.original(0));
+    assert_eq!(script.answers(), [(0, false, vec![]), (1, false, vec![(0, duplicate)])]);
+}
+
+#[test]
+fn a_key_that_was_made_before_the_horizon_has_expired_also_under_one_that_is_longer_by_now() {
+    let mut script = Script::new(0);
+    let second = 1_000_000;
+    script.now.wall = Timestamp::from_micros(1_000_000 * second);
+    script.now.monotonic_us = 1_000_000_000_000;
+    script.set_horizon(Some(100_000_000));
+    let now = script.now.wall;
+    let made = |seconds: i64| Some(now.saturating_add_micros(-seconds * second));
+    script.send_at(&[("new", made(99)), ("old", made(100)), ("says nothing", None)]);
+    script.sync();
+    assert_eq!(script.answers(), [(0, false, vec![(1, RecordFate::Expired)])]);
+    // It was forgotten already, perhaps, when the horizon was made longer.
+    script.set_horizon(Some(1_000_000_000));
+    script.send_at(&[("older", made(101)), ("within", made(99)), ("new", made(300))]);
+    script.sync();
+    let fates = vec![(0, RecordFate::Expired), (2, RecordFate::Duplicate(script.original(0)))];
+    assert_eq!(script.answers(), [(3, false, fates)]);
 }
 
 #[test]

@@ -45,6 +45,8 @@ fn versioned() -> Script {
         explicit_partitions: false,
         dedup_horizon_us: Some(DEDUP_HORIZON_US_DEFAULT),
         keyed_versions: true,
+        dedup_keys_per_second: None,
+        dedup_since: Timestamp::ZERO,
     };
     let create = CreateTopic { request: 2, name: "accounts".to_owned(), settings };
     script.event(Event::Request(lane(CONTROL), Request::Create(create)));

@@ -168,6 +168,8 @@ fn whoever_hears_that_a_topic_is_there_may_use_it() {
             explicit_partitions: false,
             dedup_horizon_us: None,
             keyed_versions: false,
+            dedup_keys_per_second: None,
+            dedup_since: Timestamp::ZERO,
         };
         let name = "other".to_owned();
         script.event(Event::Request(lane(CONTROL), Request::Create(CreateTopic { request, name, settings })));

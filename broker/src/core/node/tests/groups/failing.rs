@@ -36,6 +36,8 @@ impl Script {
             explicit_partitions: false,
             dedup_horizon_us,
             keyed_versions: false,
+            dedup_keys_per_second: None,
+            dedup_since: Timestamp::ZERO,
         };
         let create = CreateTopic { request: 1, name: name.to_owned(), settings };
         self.event(Event::Request(lane(CONTROL), Request::Create(create)));
