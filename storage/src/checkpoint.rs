@@ -20,7 +20,7 @@ pub(crate) mod dump;
 mod state_file;
 
 pub(crate) use codec::ManifestError;
-pub(crate) use state_file::{LoadError, load, state_id_of_name, state_name, write_parts};
+pub(crate) use state_file::{EncodedParts, LoadError, load, state_id_of_name, state_name, write_parts};
 
 /// Places of the parts of a data directory.
 #[derive(Clone, Debug)]

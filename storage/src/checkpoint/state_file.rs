@@ -6,6 +6,8 @@
 //!              incompatible features u64 , node id (16) , number u64 , hash of the 64 bytes before u64
 //! ```
 //!
+//! The incompatible feature 1 says that the topics have claims.
+//!
 //! Which part stands where, and its hash, says the manifest. Parts that changed together share a file, so that a
 //! checkpoint costs one sync however many parts changed.
 
@@ -63,18 +65,27 @@ impl From<DiskError> for LoadError {
     }
 }
 
+/// Parts of the state as bytes.
+#[derive(Debug, Default)]
+pub(crate) struct EncodedParts {
+    /// Each part.
+    pub(crate) parts: BTreeMap<Part, Vec<u8>>,
+    /// Whether the topics have claims behind them.
+    pub(crate) has_claims: bool,
+}
+
 /// Writes parts to a new file and syncs it. The directory is left to be synced.
 pub(crate) fn write_parts<D: Disk>(
     disk: &D,
     paths: &Paths,
     node: &[u8; 16],
     number: u64,
-    parts: &BTreeMap<Part, Vec<u8>>,
+    encoded: &EncodedParts,
 ) -> Result<BTreeMap<Part, PartPlace>, DiskError> {
     let path = paths.state.join(state_name(number));
-    let mut bytes = encode_header(node, number, parts.len());
+    let mut bytes = encode_header(node, number, encoded);
     let mut places = BTreeMap::new();
-    for (part, content) in parts {
+    for (part, content) in &encoded.parts {
         let place = PartPlace {
             file: number,
             position: bytes.len() as u64,
@@ -160,12 +171,13 @@ fn decode_features(header: &[u8; HEADER_BYTES]) -> Result<Option<(u32, u64)>, De
     Ok((is_ours && reader.u64()? == hash).then_some((version, features)))
 }
 
-fn encode_header(node: &[u8; 16], number: u64, part_count: usize) -> Vec<u8> {
+fn encode_header(node: &[u8; 16], number: u64, encoded: &EncodedParts) -> Vec<u8> {
+    let incompatible = if encoded.has_claims { FEATURE_CLAIMS } else { 0 };
     let mut out = Vec::with_capacity(HEADER_BYTES);
     out.put_slice(&MAGIC);
     out.put_u32_le(VERSION);
-    out.put_count(part_count);
-    for features in [0, 0, 0] {
+    out.put_count(encoded.parts.len());
+    for features in [0, 0, incompatible] {
         out.put_u64_le(features);
     }
     out.put_slice(node);
@@ -189,5 +201,7 @@ const EXTENSION: &str = "state";
 pub(crate) const MAGIC: [u8; 8] = *b"WEIRSTA1";
 const VERSION: u32 = 1;
 /// Feature bits this version knows; a file with others in the two latter sets is not read.
-const FEATURES_KNOWN: u64 = 0;
+const FEATURES_KNOWN: u64 = FEATURE_CLAIMS;
+/// The topics have claims behind them: who does not know these would take them for damage.
+const FEATURE_CLAIMS: u64 = 1;
 pub(super) const HEADER_BYTES: usize = 72;

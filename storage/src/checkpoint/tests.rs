@@ -169,6 +169,7 @@ fn a_state_file_has_golden_bytes_and_is_read_back() {
     let mut partitions = Vec::new();
     crate::state::encode_partitions(state.partitions_in(shard), &mut partitions);
     let parts = [(Part::Topics, topics), (Part::Shard(shard), partitions)].into_iter().collect();
+    let parts = EncodedParts { parts, has_claims: false };
 
     let places = write_parts(&disk, &paths, &[1; 16], 5, &parts).unwrap();
 

@@ -11,7 +11,7 @@ use weir_protocol::units::{Incarnation, JournalPosition, Offset, PartitionKey, S
 use super::catalog::Extent;
 use super::keys::Generation;
 use super::shared::Shared;
-use crate::checkpoint::{Manifest, Part, Paths, SegmentFacts, Slots, state_name, write_parts};
+use crate::checkpoint::{EncodedParts, Manifest, Part, Paths, SegmentFacts, Slots, state_name, write_parts};
 use crate::dedup::generation::{GenerationFacts, WrittenGeneration, generation_name};
 use crate::disk::{Context, Disk, DiskError};
 use crate::segment::{Run, SegmentIdentity, WrittenSegment, index_name, segment_name};
@@ -56,7 +56,7 @@ pub(super) struct Usage {
 #[derive(Debug, Default)]
 pub(super) struct Change {
     /// Parts of the state that are written again.
-    pub(super) parts: BTreeMap<Part, Vec<u8>>,
+    pub(super) parts: EncodedParts,
     /// The position up to which all is applied, if it has moved.
     pub(super) applied: Option<JournalPosition>,
     /// Under which incarnation the journal is written from here on, if that changes.
@@ -193,7 +193,7 @@ impl<D: Disk> Checkpointer<D> {
     /// After an error nothing has changed for the readers, and the same change can be tried again.
     pub(super) fn commit(&mut self, change: &Change) -> Result<(), DiskError> {
         let mut manifest = self.manifest.clone();
-        if !change.parts.is_empty() {
+        if !change.parts.parts.is_empty() {
             let places = self.write_state(&change.parts)?;
             manifest.parts.extend(places);
             self.sync_states()?;
@@ -218,7 +218,7 @@ impl<D: Disk> Checkpointer<D> {
     /// Writes parts of the state to a fresh file, again if need be.
     fn write_state(
         &mut self,
-        parts: &BTreeMap<Part, Vec<u8>>,
+        parts: &EncodedParts,
     ) -> Result<BTreeMap<Part, crate::checkpoint::PartPlace>, DiskError> {
         let mut attempt = 1;
         loop {

@@ -6,7 +6,7 @@ use weir_protocol::batch::StoredBatch;
 use weir_protocol::units::{JournalPosition, Offset, PartitionKey, Timestamp};
 
 use super::keys::StagedKeys;
-use crate::checkpoint::Part;
+use crate::checkpoint::{EncodedParts, Part};
 use crate::dedup::KeySeed;
 use crate::disk::{AlignedBuffer, Disk, DiskError};
 use crate::frame::{Frame, virtual_shard_of};
@@ -257,7 +257,7 @@ fn bytes_of(batches: &[StoredBatch]) -> u64 {
 }
 
 /// The parts of the state that have changed, as they are written.
-pub(super) fn encode_parts(state: &NodeState, changed: &BTreeSet<Part>) -> BTreeMap<Part, Vec<u8>> {
+pub(super) fn encode_parts(state: &NodeState, changed: &BTreeSet<Part>) -> EncodedParts {
     let mut by_shard: BTreeMap<Part, Vec<_>> = BTreeMap::new();
     if !changed.is_empty() {
         for (partition, partition_state) in &state.partitions {
@@ -279,5 +279,6 @@ pub(super) fn encode_parts(state: &NodeState, changed: &BTreeSet<Part>) -> BTree
         }
         (*part, out)
     };
-    changed.iter().map(encode).collect()
+    let has_claims = changed.contains(&Part::Topics) && !state.claims.is_empty();
+    EncodedParts { parts: changed.iter().map(encode).collect(), has_claims }
 }

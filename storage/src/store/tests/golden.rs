@@ -66,7 +66,16 @@ fn decode(text: &str) -> SimDisk {
     disk
 }
 
-fn golden(name: &str) -> SimDisk {
+/// Writes a directory that is new, if that is asked for.
+pub(super) fn write_golden(name: &str, make: impl Fn() -> SimDisk) {
+    let path = fixture(name);
+    if std::env::var_os("WEIR_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, encode(&make())).unwrap();
+    }
+}
+
+/// The directory of this name.
+pub(super) fn golden(name: &str) -> SimDisk {
     let path = fixture(name);
     decode(&std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
@@ -74,10 +83,7 @@ fn golden(name: &str) -> SimDisk {
 /// Opens a golden directory: it must hold the records of the same history made anew.
 fn check(name: &str, end: End, verdict: RecoveryVerdict) {
     let made = subject(end);
-    let path = fixture(name);
-    if std::env::var_os("WEIR_GOLDEN").is_some() && !path.exists() {
-        std::fs::write(&path, encode(&made.disk)).unwrap();
-    }
+    write_golden(name, || made.disk.clone());
     let opened = open(golden(name), data(), smallest(), at(100)).unwrap();
     assert_eq!(opened.report.verdict, verdict);
     assert!(opened.report.repaired.is_empty() && opened.report.unknown_files.is_empty());
@@ -127,10 +133,7 @@ fn with_versions() -> SimDisk {
 
 #[test]
 fn versions_and_claims_of_an_earlier_broker_are_known() {
-    let path = fixture("v1-versions");
-    if std::env::var_os("WEIR_GOLDEN").is_some() && !path.exists() {
-        std::fs::write(&path, encode(&with_versions())).unwrap();
-    }
+    write_golden("v1-versions", with_versions);
     for disk in [golden("v1-versions"), with_versions()] {
         let opened = open(disk, data(), smallest(), at(100)).unwrap();
         let last = [1, 2, 3, 4].map(|key| look(&opened, partition(1, 0), key).map(Offset::get));
@@ -139,6 +142,24 @@ fn versions_and_claims_of_an_earlier_broker_are_known() {
         let epochs: Vec<_> = claims.map(|(name, claim)| (name.as_str(), claim.epoch.get())).collect();
         assert_eq!(epochs, [("billing", 2)]);
     }
+}
+
+#[test]
+fn a_broker_that_knows_no_claims_is_told_that_there_are_some() {
+    let incompatible = |disk: &SimDisk| {
+        let states = list(disk).into_iter().filter(|(path, _)| path.starts_with(data().join("state")));
+        let features = states.map(|(_, bytes)| u64::from_le_bytes(bytes[32..40].try_into().unwrap()));
+        features.fold(0, |all, features| all | features)
+    };
+    let disk = with_versions();
+    assert_eq!(incompatible(&disk), 1);
+    // They go with their topic; then any broker may read the state.
+    let mut opened = open(disk.clone(), data(), smallest(), at(100)).unwrap();
+    commit(&mut opened, vec![Frame::TopicDeleted(topic(1).id)]);
+    opened.flusher.flush(at(101)).unwrap();
+    drop(opened);
+    drop(open(disk.clone(), data(), smallest(), at(102)).unwrap());
+    assert_eq!(incompatible(&disk), 0);
 }
 
 /// Sets a feature bit in the header of a file, and makes its hash right.

@@ -18,6 +18,7 @@ use crate::disk::sim::{Fault, Operation};
 use crate::journal::JournalError;
 
 mod cases;
+mod golden;
 
 const KEYS: u64 = 400;
 const TOPICS: u8 = 2;
