@@ -82,6 +82,7 @@ fn json(repaired: &Repaired) -> Value {
     let paths = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
     json!({
         "given_up": repaired.given_up.iter().map(plan::finding_json).collect::<Vec<Value>>(),
+        "keys_found": repaired.keys_found,
         "given_up_before": repaired.before.iter().map(Loss::to_string).collect::<Vec<_>>(),
         "record": repaired.record.as_ref().map(|path| path.display().to_string()),
         "quarantined": paths(&repaired.quarantined),
@@ -96,6 +97,12 @@ fn lines(repaired: &Repaired) -> Vec<String> {
     for finding in &repaired.given_up {
         lines.push(format!("{}: given up", finding.loss));
         lines.extend(plan::records(finding));
+    }
+    if repaired.keys_found > 0 {
+        lines.push(format!(
+            "{} idempotency keys of records that are kept are remembered",
+            repaired.keys_found
+        ));
     }
     lines.extend(repaired.quarantined.iter().map(|path| format!("kept in {}", path.display())));
     lines.extend(repaired.record.iter().map(|path| format!("recorded in {}", path.display())));

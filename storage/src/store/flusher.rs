@@ -16,6 +16,7 @@ use crate::state::{ApplyError, NodeState};
 
 mod free;
 mod keys;
+mod rebuild;
 mod snapshot;
 mod stage;
 

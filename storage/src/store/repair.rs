@@ -29,6 +29,9 @@ pub use plan::{AffectedRecords, Finding, RepairPlan};
 pub struct Repaired {
     /// What was given up now.
     pub given_up: Vec<Finding>,
+    /// Of the idempotency keys that were given up so many were found again, or more than there were: those whose records are
+    /// kept.
+    pub keys_found: u64,
     /// What had been given up by an earlier repair already.
     pub before: Vec<Loss>,
     /// Where the act is recorded; `None` if there was nothing left to do.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use weir_protocol::batch::StoredBatch;
-use weir_protocol::units::{PartitionKey, SegmentId};
+use weir_protocol::units::{PartitionKey, SegmentId, TopicId};
 
 use super::{FlushError, Flusher, Maintained};
 use crate::dedup::generation::{GenerationFacts, GenerationWriter, VERSIONS_CLASS, horizon_class};
@@ -55,6 +55,17 @@ impl StagedKeys {
         );
         let keeps_versions = settings.is_some_and(|settings| settings.keyed_versions);
         self.take(keeps_versions.then_some((VERSIONS_CLASS, u64::MAX)), versions(&seed, partition, batch));
+    }
+
+    /// Takes the keys of a batch that were lost, to be remembered for so many microseconds more with those of a class.
+    pub(super) fn note_for(&mut self, class: (u32, u64), topic: TopicId, batch: &StoredBatch) {
+        let seed = self.seed;
+        self.take(Some(class), entries(&seed, topic, batch));
+    }
+
+    /// Keys that are held here and in no generation.
+    pub(super) fn held(&self) -> usize {
+        self.unwritten.values().map(|(_, entries)| entries.len()).sum()
     }
 
     /// Takes entries of a class with their horizon; without one, they are only counted.

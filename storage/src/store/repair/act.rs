@@ -14,7 +14,6 @@ use crate::checkpoint::{Found, Paths, Slots};
 use crate::disk::{Context, Disk, DiskError};
 use crate::journal::{Identity, Replay, ReplayFrom};
 use crate::state::{GIVEN_UP_RANGES_MAX, NodeState};
-use crate::store::flusher::Flusher;
 use crate::store::open::{Checkpoint, OpenError, OpenOptions, Recovery, leftovers, read_slots};
 
 /// Bytes of frames that are kept in memory before they are written to segments.
@@ -61,19 +60,19 @@ pub(super) fn act<D: Disk>(
     replay.write_headers()?;
     let state = checkpoint.state.clone();
     let recovery = Recovery { disk: disk.clone(), paths: paths.clone(), options, now };
-    let flusher = give_up(&recovery, (checkpoint, &found), replay, (&state, &chosen))?;
-    drop(flusher);
+    repaired.keys_found = give_up(&recovery, (checkpoint, &found), replay, (&state, &chosen))?;
     repaired.given_up = chosen;
     Ok(())
 }
 
-/// Moves what the journal holds to segments, notes what is lost, and makes the checkpoint that says so.
+/// Moves what the journal holds to segments, notes what is lost, and makes the checkpoint that says so. Returns how many keys of
+/// generations that are given up were found again.
 fn give_up<D: Disk>(
     recovery: &Recovery<D>,
     (checkpoint, found): (Checkpoint<'_>, &[Found; 2]),
     mut replay: Replay<D>,
     (state, chosen): (&NodeState, &[Finding]),
-) -> Result<Flusher<D>, RepairError> {
+) -> Result<u64, RepairError> {
     let now = recovery.now;
     let begun = recovery.begin(checkpoint, found, replay.tail())?;
     let mut flusher = begun.flusher;
@@ -114,10 +113,11 @@ fn give_up<D: Disk>(
     }
     flusher.apply().map_err(OpenError::from)?;
     flusher.write_staged(now)?;
+    let keys_found = flusher.rebuild_keys()?;
     replay.set_aside(&recovery.paths.quarantine)?;
     let incarnation = replay.identity().incarnation.next();
     flusher.start_over(incarnation, replay.restart()).map_err(OpenError::from)?;
-    Ok(flusher)
+    Ok(keys_found)
 }
 
 /// The records of segments among what was chosen.

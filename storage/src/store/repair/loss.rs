@@ -20,7 +20,8 @@ pub enum Loss {
         /// The records.
         offsets: Range<Offset>,
     },
-    /// A generation of idempotency keys: `keys:NUMBER`. A record that is sent again under one of them is stored again.
+    /// A generation of idempotency keys: `keys:NUMBER`. Those of records that are kept
+    /// are found again; any other record that is sent again is stored again.
     Keys(SegmentId),
 }
 

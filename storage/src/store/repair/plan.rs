@@ -89,7 +89,7 @@ fn lost_keys(report: &VerifyReport) -> impl Iterator<Item = Finding> {
         let finding = lost.entry(number).or_insert_with(|| Finding {
             loss: Loss::Keys(number),
             what: format!(
-                "{}: {}; what is sent again under one of its keys is stored again",
+                "{}: {}; what is sent again under one of its keys is stored again if the first record is not kept any more",
                 damage.path.display(),
                 damage.what
             ),

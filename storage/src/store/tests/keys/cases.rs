@@ -98,7 +98,48 @@ fn keys_of_a_lost_generation_are_never_called_new_until_it_is_given_up() {
     repair(&disk, data(), small(), (&[loss], at(3)), &mut |_| {}).unwrap();
     assert!(verify(&disk, data(), &mut |_| {}).unwrap().is_sound());
     let opened = open(disk, data(), small(), at(4)).unwrap();
-    assert!(look(&opened, known).is_none());
+    assert!(look(&opened, known).is_some() && look(&opened, void).is_none());
+}
+
+#[test]
+fn of_keys_that_are_given_up_those_of_kept_records_are_found_again() {
+    let disk = SimDisk::new();
+    let mut opened = open(disk.clone(), data(), small(), at(0)).unwrap();
+    let (log, id) = (partition(1, 0), topic(1).id);
+    let batch =
+        |base, keys: [u64; 3], void: &[u32], wall| frame(keyed(log, Offset::new(base), &keys, void, wall));
+    // The first batch is removed, and the second is older than the horizon.
+    let trim = Frame::Trim { partition: log, log_start: Offset::new(3) };
+    commit(
+        &mut opened,
+        vec![Frame::Topic(topic(1)), batch(0, [0, 1, 2], &[], 1), batch(3, [3, 4, 5], &[], 2)],
+    );
+    commit(&mut opened, vec![batch(6, [6, 7, 8], &[1], 2000), batch(9, [9, 10, 7], &[], 2001)]);
+    opened.flusher.elapse(Duration::from_secs(5));
+    opened.flusher.flush(at(2001)).unwrap();
+    commit(&mut opened, vec![trim]);
+    opened.flusher.elapse(Duration::from_secs(5));
+    opened.flusher.flush(at(2001)).unwrap();
+    let path = generation_file(&disk);
+    drop(opened);
+    disk.remove(&path).unwrap();
+
+    let (_, plan) = verify_and_plan(&disk, data(), &mut |_| {}).unwrap();
+    let losses: Vec<Loss> = plan.findings.iter().map(|finding| finding.loss.clone()).collect();
+    let repaired = repair(&disk, data(), small(), (&losses, at(2002)), &mut |_| {}).unwrap();
+    assert_eq!(repaired.keys_found, 5, "{repaired:?}");
+    let mut opened = open(disk, data(), small(), at(2003)).unwrap();
+    for key in 0..11 {
+        let found = look(&opened, digest(&opened, id, key)).map(|entry| entry.place.offset.get());
+        let expected = [6, 11, 8, 9, 10].into_iter().zip([6, 7, 8, 9, 10]).find(|(_, of)| *of == key);
+        assert_eq!(found, expected.map(|(offset, _)| offset), "key {key}");
+    }
+    // They are remembered until the moment that was promised, and not for longer.
+    for (seconds, is_known) in [(594, true), (2, false)] {
+        opened.flusher.elapse(Duration::from_secs(seconds));
+        while opened.flusher.maintain(at(2004)).unwrap().more {}
+        assert_eq!(look(&opened, digest(&opened, id, 7)).is_some(), is_known);
+    }
 }
 
 #[test]
