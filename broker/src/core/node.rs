@@ -406,6 +406,7 @@ impl Node {
                     self.requests.ended(pending.lane());
                     self.group_durable(pending, actions);
                 }
+                Waiting::Longest(pending) => self.longest_durable(pending, actions),
                 Waiting::Acked(pending) => self.ack_durable(&pending, actions),
                 Waiting::Failed(pending) => self.failure_durable(pending, actions),
                 Waiting::Claim(pending) => {

@@ -10,7 +10,7 @@ use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
 use crate::core::claims::PendingClaim;
 use crate::core::coordinator::Refusal;
-use crate::core::group::{PendingAck, PendingFailure};
+use crate::core::group::{PendingAck, PendingFailure, PendingLongest};
 use crate::core::node::PendingGroup;
 use crate::core::trim::PendingTrim;
 use crate::core::{Actions, LaneId, Outgoing, Ticket};
@@ -85,6 +85,8 @@ pub enum Waiting {
     Trim(PendingTrim),
     /// A change of a consumer group.
     Group(PendingGroup),
+    /// How long the leases of a consumer group may last.
+    Longest(PendingLongest),
     /// Records that a consumer group has settled.
     Acked(PendingAck),
     /// Records that have failed in a consumer group.
@@ -287,6 +289,7 @@ impl Waiting {
             | Self::Group(_)
             | Self::Acked(_)
             | Self::Failed(_)
+            | Self::Longest(_)
             | Self::Claim(_)
             | Self::Refused(..) => None,
         }
@@ -302,6 +305,7 @@ impl Waiting {
             | Self::Group(_)
             | Self::Acked(_)
             | Self::Failed(_)
+            | Self::Longest(_)
             | Self::Claim(_)
             | Self::Refused(..) => None,
         };

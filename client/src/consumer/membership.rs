@@ -74,7 +74,7 @@ impl Membership {
             topic: topic.id,
             group: self.group,
             member: self.member,
-            instance: Uuid::now_v7().as_u64_pair().1,
+            instance: Uuid::now_v7().as_u64_pair().0,
             lease_ms: millis(self.lease),
             grace_ms: millis(self.grace),
         };

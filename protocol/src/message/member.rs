@@ -26,7 +26,8 @@ pub struct JoinGroup {
     pub group: String,
     /// Name of the member, unique in the group; whoever comes back under it gets its partitions back.
     pub member: String,
-    /// Number of this consumer under the name: the same one comes back to its leases, another one replaces it.
+    /// Number of this consumer under the name, higher for later ones: the same one comes back to its leases, another one
+    /// replaces it.
     pub instance: u64,
     /// Milliseconds for which the member keeps its partitions without being heard of.
     pub lease_ms: u32,
@@ -63,7 +64,7 @@ pub struct PartitionRevoked {
     pub deadline_ms: u32,
 }
 
-/// Gives a partition back: the member has done with it.
+/// Gives a partition back: the member has done with it, or the broker was started again and does not know the lease.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ReleasePartition {
     /// The partition.

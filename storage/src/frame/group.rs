@@ -20,6 +20,8 @@ pub struct GroupDefinition {
     pub created: Timestamp,
     /// What it does with records that fail.
     pub redelivery: Redelivery,
+    /// Milliseconds of the longest lease that a member may have; 0 if none has one.
+    pub longest_lease_ms: u32,
 }
 
 /// A group, and where it stands from now on in some partitions; nothing above that is settled.
@@ -44,9 +46,14 @@ pub struct SettledRecords {
 
 impl GroupDefinition {
     fn length(&self) -> usize {
-        let redelivery =
-            if self.redelivery == Redelivery::default() { 0 } else { self.redelivery.encoded_bytes() };
-        4 + DEFINITION_FIXED_BYTES + self.name.len() + redelivery
+        let redelivery = if self.has_redelivery() { self.redelivery.encoded_bytes() } else { 0 };
+        let lease = if self.longest_lease_ms > 0 { 4 } else { 0 };
+        4 + DEFINITION_FIXED_BYTES + self.name.len() + redelivery + lease
+    }
+
+    /// Fields at the end are left out if they and all behind them say nothing.
+    fn has_redelivery(&self) -> bool {
+        self.redelivery != Redelivery::default() || self.longest_lease_ms > 0
     }
 
     /// Writes the definition, with its length in front so that later versions may add fields.
@@ -60,8 +67,11 @@ impl GroupDefinition {
         out.put_slice(&self.topic.to_bytes());
         out.put_i64_le(self.created.as_micros());
         out.put_text(&self.name);
-        if self.redelivery != Redelivery::default() {
+        if self.has_redelivery() {
             self.redelivery.encode(out);
+        }
+        if self.longest_lease_ms > 0 {
+            out.put_u32_le(self.longest_lease_ms);
         }
     }
 
@@ -83,7 +93,8 @@ impl GroupDefinition {
         let name = fields.text("group name", NAME_BYTES_MAX)?;
         let has_more = fields.remaining() > 0;
         let redelivery = if has_more { Redelivery::decode(fields)? } else { Redelivery::default() };
-        Ok(Self { id, topic, created, name, redelivery })
+        let longest_lease_ms = if fields.remaining() > 0 { fields.u32()? } else { 0 };
+        Ok(Self { id, topic, created, name, redelivery, longest_lease_ms })
     }
 }
 

@@ -112,6 +112,7 @@ pub(crate) fn group(id: u64, positions: &[(u32, u64)]) -> Frame {
             name: format!("group-{id}"),
             created: Timestamp::from_micros(43),
             redelivery: Redelivery::default(),
+            longest_lease_ms: 0,
         },
         positions: positions.iter().map(position).collect(),
     })

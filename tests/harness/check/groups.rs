@@ -8,10 +8,7 @@ use super::{Event, Facts, Finding, Subject, VOID, Verdict, verdict};
 /// A partition of a group.
 type Place = (u32, u32);
 
-/// Leases carry the start of their broker above these bits.
-const START_BITS: u32 = 32;
-
-/// Records of a partition are handed out under one lease after the other, each of one member, by a broker that runs.
+/// Records of a partition are handed out under one lease after the other, each of one member.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a check looks at some events only")]
 pub(super) fn one_owner(facts: &Facts<'_>) -> Verdict {
     let mut latest: BTreeMap<Place, (u64, u32)> = BTreeMap::new();
@@ -26,9 +23,7 @@ pub(super) fn one_owner(facts: &Facts<'_>) -> Verdict {
         if lease > before {
             latest.insert(place, (lease, member));
         }
-        // Who has not noticed yet that the broker was restarted may go on until its lease ends.
-        let is_of_one_start = lease >> START_BITS == before >> START_BITS;
-        (lease < before && is_of_one_start || lease == before && member != owner).then(|| {
+        (lease < before || lease == before && member != owner).then(|| {
             let (group, partition) = place;
             let text = format!(
                 "member {member} of group {group} got {offset} of partition {partition} under lease {lease}, after member \

@@ -154,7 +154,9 @@ impl Membership {
     pub(super) fn frame(&mut self, frame: &RawFrame, context: &mut Context<'_>) -> Result<(), String> {
         let bad = |error: weir_protocol::DecodeError| error.to_string();
         match frame.kind {
-            FrameKind::Heartbeat => self.machine.answered(Heartbeat::from_frame(frame).map_err(bad)?),
+            FrameKind::Heartbeat => {
+                self.machine.answered(context.mono(), Heartbeat::from_frame(frame).map_err(bad)?);
+            }
             FrameKind::PartitionAssigned => {
                 self.machine.assigned(context.mono(), PartitionAssigned::from_frame(frame).map_err(bad)?);
             }
@@ -178,14 +180,8 @@ impl Membership {
             }
             FrameKind::Failure => {
                 let failure = Failure::from_frame(frame).map_err(bad)?;
-                // Where what is settled ahead takes all memory, an application tries again to join. So it does if the network has
-                // held up the join of the process that was there before until it came last.
-                let passes = [
-                    ErrorCode::Fenced,
-                    ErrorCode::GoingAway,
-                    ErrorCode::TooManyGroups,
-                    ErrorCode::MemberReplaced,
-                ];
+                // Where what is settled ahead takes all memory, an application tries again to join.
+                let passes = [ErrorCode::Fenced, ErrorCode::GoingAway, ErrorCode::TooManyGroups];
                 if !passes.contains(&failure.code) {
                     return Err(format!("a member was refused: {failure:?}"));
                 }

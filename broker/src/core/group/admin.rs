@@ -70,6 +70,7 @@ impl Groups {
             name: name.to_owned(),
             created: wall,
             redelivery: Redelivery::default(),
+            longest_lease_ms: 0,
         };
         let share = |floor| Share::at(Cursor::at(floor), Failures::default());
         let shares = positions.iter().map(|(_, floor)| share(*floor)).collect();

@@ -95,7 +95,7 @@ impl Groups {
         let key = PartitionKey { topic: definition.topic, partition };
         let room = self.memory.room();
         let done = self.change(now.monotonic_us, group, out, |sharing, _, _| {
-            let lease = sharing.lease(now.monotonic_us, partition, epoch).filter(|lease| lease.owner == name);
+            let lease = sharing.lease(partition, epoch).filter(|lease| lease.owner == name);
             let lease = lease.ok_or_else(refused)?;
             lease.delivered = lease.delivered.max(position.unwrap_or(Offset::ZERO));
             let (delivered, reader) = (lease.delivered, lease.reader);

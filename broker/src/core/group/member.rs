@@ -90,9 +90,11 @@ impl Groups {
     pub fn release(&mut self, now: u64, lane: LaneId, release: ReleasePartition, out: &mut Vec<Effect>) {
         let Some((id, name)) = self.members.get(&lane).cloned() else { return };
         self.change(now, id, out, |sharing, leases, out| {
-            let lease = sharing.lease(now, release.partition, release.lease);
+            let lease = sharing.lease(release.partition, release.lease);
             if lease.is_some_and(|lease| lease.owner == name) {
                 sharing.release(now, release.partition, leases, out);
+            } else if leases.is_of_earlier_start(release.lease) {
+                sharing.give_up(now, release.partition, leases, out);
             }
         });
     }
@@ -126,11 +128,11 @@ impl Groups {
             |id: &GroupId| self.groups.get(id).is_some_and(|group| group.definition.topic == key.topic);
         let id = known.map(|(id, _)| id).filter(of_topic).ok_or_else(|| fenced(partition, epoch))?;
         let reading = self.change(now, id, out, |sharing, _, _| {
-            let owner = sharing.lease(now, partition, epoch).map(|lease| lease.owner.clone())?;
+            let owner = sharing.lease(partition, epoch).map(|lease| lease.owner.clone())?;
             let member = sharing.members.get(&owner)?.lane?;
             let cursor = &sharing.share(partition)?.cursor;
             let reading = Reading { position: cursor.floor(), bound: bound(cursor) };
-            let lease = sharing.lease(now, partition, epoch)?;
+            let lease = sharing.lease(partition, epoch)?;
             let may = member.connection == lane.connection && lease.revoked.is_none();
             may.then(|| {
                 lease.reader = Some(lane);
@@ -216,7 +218,7 @@ impl Groups {
         let key = PartitionKey { topic, partition };
         let (log_start, room) = (log_start(key), self.memory.room());
         let settled = self.change(now, group, out, |sharing, _, _| {
-            let lease = sharing.lease(now, partition, epoch).filter(|lease| lease.owner == name);
+            let lease = sharing.lease(partition, epoch).filter(|lease| lease.owner == name);
             let lease = lease.ok_or_else(refused)?;
             lease.delivered = lease.delivered.max(position.unwrap_or(Offset::ZERO));
             let (delivered, reader) = (lease.delivered, lease.reader);

@@ -1,12 +1,14 @@
 //! Consumer groups of a node: positions that only go forward, and for each partition one owner at a time.
 //!
 //! Positions are frames of the journal. Members and leases are not: after a restart everybody joins again, and every
-//! lease has a higher epoch than any before.
+//! lease has a higher epoch than any before. How long the leases of a group may last is one: for so long after a restart a
+//! partition is nobody's, unless who had it gives it back.
 
 mod admin;
 mod assignment;
 mod describe;
 mod failing;
+mod lasting;
 mod member;
 mod memory;
 mod share;
@@ -37,6 +39,17 @@ const GROUPS_MAX: usize = 10_000;
 /// Positions of all groups of a node: partitions of the topics, once for each group.
 const POSITIONS_MAX: usize = 200_000;
 
+/// Leases and groups carry the start of their broker above these bits.
+const START_BITS: u32 = 32;
+
+/// The longest lease of a group that waits for the journal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PendingLongest {
+    group: GroupId,
+    number: u64,
+    lease_ms: u32,
+}
+
 /// All groups of a node.
 #[derive(Debug)]
 pub struct Groups {
@@ -52,6 +65,8 @@ pub struct Groups {
     next_group: u64,
     next_lease: LeaseNumbers,
     memory: Memory,
+    /// Whether the time since the start counts.
+    is_started: bool,
 }
 
 #[derive(Debug)]
@@ -83,6 +98,8 @@ pub enum Effect {
     Lapsed(PartitionId),
     /// A frame for the journal, for which nobody waits.
     Journal(Box<Frame>),
+    /// Leases of a group may last as long as its definition says once that is durable.
+    Longest(PendingLongest),
 }
 
 /// Makes epochs of leases: each is higher than all before, also than those of earlier starts.
@@ -105,6 +122,11 @@ impl LeaseNumbers {
         LeaseEpoch::new(self.last)
     }
 
+    /// Whether a lease was given by a broker that has stopped since.
+    const fn is_of_earlier_start(&self, lease: LeaseEpoch) -> bool {
+        lease.get() >> START_BITS < self.last >> START_BITS
+    }
+
     /// What the wall clock shows at a time of the clock that never goes back.
     fn wall(&self, now: u64) -> Timestamp {
         self.wall_at_zero.saturating_add_micros(i64::try_from(now).unwrap_or(i64::MAX))
@@ -117,7 +139,7 @@ impl Groups {
     /// # Panics
     /// If the incarnation does not fit 32 bits: four billion starts.
     pub fn recovered(state: &NodeState, incarnation: Incarnation, ledger: &Ledger) -> Self {
-        assert!(incarnation.get() < 1 << 32, "epochs of leases carry the incarnation in 32 bits");
+        assert!(incarnation.get() < 1 << START_BITS, "epochs of leases carry the incarnation in 32 bits");
         let mut groups = Self {
             groups: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -125,9 +147,10 @@ impl Groups {
             leases: BTreeMap::new(),
             readers: BTreeMap::new(),
             timers: BTreeSet::new(),
-            next_group: incarnation.get() << 32,
-            next_lease: LeaseNumbers::after(incarnation.get() << 32),
+            next_group: incarnation.get() << START_BITS,
+            next_lease: LeaseNumbers::after(incarnation.get() << START_BITS),
             memory: Memory::new(ledger),
+            is_started: false,
         };
         for definition in state.groups.values() {
             let Some(topic) = state.topics.get(&definition.topic) else { continue };
@@ -158,7 +181,7 @@ impl Groups {
             definition: definition.clone(),
             topic: topic.to_owned(),
             is_live,
-            sharing: Sharing::new(shares),
+            sharing: Sharing::new(shares, definition.longest_lease_ms),
             timer: None,
         };
         let bytes = GROUP_BYTES + group.sharing.bytes();
@@ -205,8 +228,11 @@ impl Groups {
         }
     }
 
-    /// Both clocks show this now.
-    pub const fn observe(&mut self, now: Now) {
+    /// Both clocks show this now. The first time is that of the start: leases of before last on from there at most.
+    pub fn observe(&mut self, now: Now) {
+        if !std::mem::replace(&mut self.is_started, true) {
+            self.groups.values_mut().for_each(|group| group.sharing.started(now.monotonic_us));
+        }
         let since = now.monotonic_us.cast_signed();
         self.next_lease.wall_at_zero = now.wall.saturating_add_micros(-since);
     }
@@ -237,6 +263,10 @@ impl Groups {
         group.sharing.pass_time(now, &mut self.next_lease, out);
         let result = change(&mut group.sharing, &mut self.next_lease, out);
         self.memory.changed(bytes, group.sharing.bytes());
+        if let Some((number, lease_ms)) = group.sharing.longest_lease() {
+            group.definition.longest_lease_ms = lease_ms;
+            out.push(Effect::Longest(PendingLongest { group: id, number, lease_ms }));
+        }
         let due = group.sharing.due();
         if group.timer != due {
             self.timers.extend(due.map(|due| (due, id)));
@@ -260,12 +290,26 @@ impl Groups {
                     self.members.remove(lane);
                 }
                 Effect::Lapsed(partition) => lapsed.push(*partition),
-                Effect::Tell(..) | Effect::Journal(_) => {}
+                Effect::Tell(..) | Effect::Journal(_) | Effect::Longest(_) => {}
             }
         }
         let frames = lapsed.into_iter().filter_map(|partition| self.came_back(id, partition));
         out.extend(frames.map(|frame| Effect::Journal(Box::new(frame))).collect::<Vec<_>>());
         Some(result)
+    }
+
+    /// How long the leases of a group may last, for the journal.
+    pub fn longest(&self, pending: PendingLongest) -> Option<Frame> {
+        let known = &self.groups.get(&pending.group)?.definition;
+        let definition = GroupDefinition { longest_lease_ms: pending.lease_ms, ..known.clone() };
+        Some(Frame::Group(GroupPositions { definition, positions: Vec::new() }))
+    }
+
+    /// How long the leases of a group may last is durable.
+    pub fn longest_durable(&mut self, now: u64, pending: PendingLongest, out: &mut Vec<Effect>) {
+        self.change(now, pending.group, out, |sharing, leases, out| {
+            sharing.longest_durable(now, pending.number, leases, out);
+        });
     }
 
     /// Groups there are.

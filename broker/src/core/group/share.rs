@@ -1,7 +1,9 @@
 //! A partition of a group: what is settled of it, and who has it.
 
 use bytes::Bytes;
-use weir_protocol::message::{FailingRecord, Message, PartitionFailures};
+use weir_protocol::message::{
+    FailingRecord, Message, PartitionAssigned, PartitionFailures, PartitionRevoked,
+};
 use weir_protocol::units::{LeaseEpoch, Offset, PartitionId, Timestamp};
 use weir_protocol::{Cursor, ErrorCode};
 
@@ -26,6 +28,8 @@ pub(super) struct Share {
     /// Who is to have it.
     pub(super) target: Option<Name>,
     pub(super) lease: Option<Lease>,
+    /// Somebody may have a lease of before the start of the broker.
+    pub(super) is_unsure: bool,
 }
 
 /// A right to a partition.
@@ -45,7 +49,7 @@ impl Share {
     /// Durably there, and nobody's.
     pub(super) const fn at(cursor: Cursor, failures: Failures) -> Self {
         let committed = cursor.floor();
-        Self { cursor, failures, committed, target: None, lease: None }
+        Self { cursor, failures, committed, target: None, lease: None, is_unsure: false }
     }
 }
 
@@ -130,4 +134,15 @@ pub(super) fn numbered(shares: &[Share]) -> impl Iterator<Item = (PartitionId, &
 
 pub(super) fn numbered_mut(shares: &mut [Share]) -> impl Iterator<Item = (PartitionId, &mut Share)> {
     (0..).map(PartitionId::new).zip(shares)
+}
+
+/// Tells a member that a partition is its own.
+pub(super) fn assigned(partition: PartitionId, lease: LeaseEpoch, cursor: &Cursor) -> Bytes {
+    PartitionAssigned { partition, lease, cursor: cursor.clone() }.to_frame()
+}
+
+/// Tells a member to give a partition back.
+pub(super) fn revoked(partition: PartitionId, lease: LeaseEpoch, left_us: u64) -> Bytes {
+    let deadline_ms = u32::try_from(left_us / 1000).unwrap_or(u32::MAX);
+    PartitionRevoked { partition, lease, deadline_ms }.to_frame()
 }

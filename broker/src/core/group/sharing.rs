@@ -3,22 +3,23 @@
 //! A partition has one owner at a time. It goes from one to the next by itself: the owner is asked for it, finishes and
 //! releases it, or its lease runs out; then the next owner gets a lease of its own. Nothing waits for the whole group.
 
+mod attendance;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_protocol::message::{
-    Heartbeat, JoinGroup, Message, PartitionAssigned, PartitionLost, PartitionRevoked,
-};
-use weir_protocol::units::{LeaseEpoch, Offset, PartitionId, Timestamp};
+use weir_protocol::message::{Message, PartitionLost};
+use weir_protocol::units::{LeaseEpoch, Offset, PartitionId};
 use weir_protocol::{Cursor, ErrorCode};
 use weir_storage::state::Failures;
 
 use super::assignment::assign;
+use super::lasting::Lasting;
 use super::memory::{FAILING_BYTES, MEMBER_BYTES, POSITION_BYTES, WORD_BYTES};
-use super::share::{self, Lease, Share, numbered, numbered_mut};
+use super::share::{self, Lease, Share, assigned, numbered_mut, revoked};
 use super::{Effect, LeaseNumbers};
-use crate::core::LaneId;
 use crate::core::coordinator::Refusal;
+use attendance::Member;
 
 /// Time from a join to a new assignment: those who come together are dealt with together.
 const GATHER_US: u64 = 50_000;
@@ -40,28 +41,50 @@ pub(super) struct Sharing {
     words: usize,
     /// What remembering failures takes, in all partitions.
     failing_bytes: u64,
-}
-
-/// A member.
-#[derive(Debug)]
-pub(super) struct Member {
-    /// Its stream, if that is open.
-    pub(super) lane: Option<LaneId>,
-    instance: u64,
-    lease_us: u64,
-    grace_us: u64,
-    /// Its leases last until then.
-    pub(super) leased_until: u64,
-    /// Its place is kept until then.
-    kept_until: u64,
+    /// Milliseconds of the longest lease of the members.
+    longest_ms: u32,
+    lasting: Lasting,
 }
 
 impl Sharing {
-    /// Nobody has anything.
-    pub(super) fn new(shares: Vec<Share>) -> Self {
+    /// Nobody has anything; leases of so many milliseconds may be given.
+    pub(super) fn new(shares: Vec<Share>, longest_lease_ms: u32) -> Self {
         let words = shares.iter().map(|share| share.cursor.words()).sum();
         let failing_bytes = shares.iter().map(Share::failing_bytes).sum();
-        Self { members: BTreeMap::new(), shares, gathered_at: None, due: None, words, failing_bytes }
+        Self {
+            members: BTreeMap::new(),
+            shares,
+            gathered_at: None,
+            due: None,
+            words,
+            failing_bytes,
+            longest_ms: 0,
+            lasting: Lasting::known(longest_lease_ms),
+        }
+    }
+
+    /// The broker has just started: somebody may have a lease of before.
+    pub(super) fn started(&mut self, now: u64) {
+        self.due = self.lasting.started(now);
+        let is_unsure = self.due.is_some();
+        self.shares.iter_mut().for_each(|share| share.is_unsure = is_unsure);
+    }
+
+    /// The longest lease of the members in milliseconds, and a number for it, if that is news for the journal.
+    pub(super) fn longest_lease(&mut self) -> Option<(u64, u32)> {
+        self.lasting.change(self.longest_ms)
+    }
+
+    /// The longest lease of a number is durable.
+    pub(super) fn longest_durable(
+        &mut self,
+        now: u64,
+        number: u64,
+        leases: &mut LeaseNumbers,
+        out: &mut Vec<Effect>,
+    ) {
+        self.lasting.durable(number);
+        self.hand_out(now, leases, out);
     }
 
     /// The memory that it takes.
@@ -82,102 +105,6 @@ impl Sharing {
         self.due
     }
 
-    /// A consumer joins, or comes back.
-    pub(super) fn join(
-        &mut self,
-        now: u64,
-        (lane, join): (LaneId, &JoinGroup),
-        leases: &mut LeaseNumbers,
-        out: &mut Vec<Effect>,
-    ) {
-        let name: Name = Arc::from(join.member.as_str());
-        let member = Member {
-            lane: Some(lane),
-            instance: join.instance,
-            lease_us: u64::from(join.lease_ms) * 1000,
-            grace_us: u64::from(join.grace_ms) * 1000,
-            leased_until: now,
-            kept_until: now,
-        };
-        let before = self.members.insert(Arc::clone(&name), member);
-        self.heard(now, &name);
-        match before {
-            Some(before) if before.instance == join.instance => {
-                out.extend(before.lane.map(Effect::Finish));
-                self.remind((now, leases.wall(now)), &name, lane, out);
-            }
-            Some(before) => {
-                self.end_all(&name, None, out);
-                if let Some(old) = before.lane {
-                    let detail = format!("another consumer joined as '{name}'");
-                    out.push(Effect::Fail(old, ErrorCode::MemberReplaced, detail));
-                }
-            }
-            None => {
-                self.gathered_at.get_or_insert(now + GATHER_US);
-            }
-        }
-        self.hand_out(now, leases, out);
-    }
-
-    /// A member that was away is told again what it has.
-    fn remind(&self, (now, wall): (u64, Timestamp), name: &Name, lane: LaneId, out: &mut Vec<Effect>) {
-        for (partition, share) in numbered(&self.shares) {
-            let Some(lease) = share.lease.as_ref().filter(|lease| lease.owner == *name) else { continue };
-            let failing = share.failing(partition, lease.epoch, wall);
-            out.extend(failing.map(|frame| Effect::Tell(lane, frame)));
-            out.push(Effect::Tell(lane, assigned(partition, lease.epoch, &share.cursor)));
-            if let Some(until) = lease.revoked {
-                out.push(Effect::Tell(lane, revoked(partition, lease.epoch, until.saturating_sub(now))));
-            }
-        }
-    }
-
-    /// A heartbeat came.
-    pub(super) fn heartbeat(
-        &mut self,
-        now: u64,
-        (name, heartbeat): (&Name, Heartbeat),
-        leases: &mut LeaseNumbers,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(member) = self.members.get(name) else { return };
-        let (lane, was_silent) = (member.lane, member.leased_until <= now);
-        self.heard(now, name);
-        out.extend(lane.map(|lane| Effect::Tell(lane, heartbeat.to_frame())));
-        if was_silent {
-            self.hand_out(now, leases, out);
-        }
-    }
-
-    fn heard(&mut self, now: u64, name: &Name) {
-        if let Some(member) = self.members.get_mut(name) {
-            member.leased_until = now + member.lease_us;
-            member.kept_until = member.leased_until.max(now + member.grace_us);
-        }
-    }
-
-    /// A member's stream ended: its leases last on, in case it comes back.
-    pub(super) fn disconnected(&mut self, name: &Name, lane: LaneId) {
-        if let Some(member) = self.members.get_mut(name).filter(|member| member.lane == Some(lane)) {
-            member.lane = None;
-        }
-    }
-
-    /// A member leaves.
-    pub(super) fn leave(&mut self, now: u64, name: &Name, leases: &mut LeaseNumbers, out: &mut Vec<Effect>) {
-        self.end_all(name, None, out);
-        let Some(member) = self.members.get_mut(name) else { return };
-        out.extend(member.lane.take().map(Effect::Finish));
-        member.leased_until = now;
-        member.kept_until = now + member.grace_us;
-        if member.grace_us == 0 {
-            self.members.remove(name);
-            self.share_out();
-        }
-        self.hand_out(now, leases, out);
-    }
-
     /// A member gives a partition back.
     pub(super) fn release(
         &mut self,
@@ -187,6 +114,20 @@ impl Sharing {
         out: &mut Vec<Effect>,
     ) {
         self.end(partition, None, out);
+        self.hand_out(now, leases, out);
+    }
+
+    /// A member gives back what it had before the broker was started again: nobody else has it, and it has it no longer.
+    pub(super) fn give_up(
+        &mut self,
+        now: u64,
+        partition: PartitionId,
+        leases: &mut LeaseNumbers,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(share) = self.share_mut(partition) {
+            share.is_unsure = false;
+        }
         self.hand_out(now, leases, out);
     }
 
@@ -246,6 +187,9 @@ impl Sharing {
         if self.due.is_none_or(|due| due > now) {
             return;
         }
+        if self.lasting.pass_time(now) {
+            self.shares.iter_mut().for_each(|share| share.is_unsure = false);
+        }
         for number in 0..self.shares.len() {
             let partition =
                 PartitionId::new(u32::try_from(number).expect("partitions are numbered in 32 bits"));
@@ -272,6 +216,7 @@ impl Sharing {
                 out.push(Effect::Fail(lane, ErrorCode::Fenced, detail));
             }
         }
+        self.members_changed();
         if !gone.is_empty() || self.gathered_at.is_some_and(|at| at <= now) {
             self.share_out();
         }
@@ -315,6 +260,7 @@ impl Sharing {
                     let frame = revoked(partition, lease.epoch, left);
                     out.extend(owner.lane.map(|lane| Effect::Tell(lane, frame)));
                 }
+                None if share.is_unsure => {}
                 None => {
                     let target = share.target.as_ref();
                     let Some((owner, member)) = target.and_then(|name| self.members.get_key_value(name))
@@ -322,7 +268,8 @@ impl Sharing {
                         continue;
                     };
                     // A member that is silent gets nothing before it is heard of.
-                    let Some(lane) = member.lane.filter(|_| member.leased_until > now) else { continue };
+                    let may = member.leased_until > now && self.lasting.allows(member.lease_ms);
+                    let Some(lane) = member.lane.filter(|_| may) else { continue };
                     let (owner, epoch) = (Arc::clone(owner), leases.next());
                     let delivered = share.cursor.floor();
                     out.push(Effect::Leased(epoch, partition));
@@ -342,7 +289,7 @@ impl Sharing {
             .members
             .values()
             .map(|member| if member.leased_until > now { member.leased_until } else { member.kept_until });
-        revoked.chain(members).chain(self.gathered_at).min()
+        revoked.chain(members).chain(self.gathered_at).chain(self.lasting.unsure_until()).min()
     }
 
     /// Ends the leases of a member.
@@ -369,16 +316,8 @@ impl Sharing {
         }
     }
 
-    /// The lease of a partition, if it is the one that is meant and lasts.
-    pub(super) fn lease(
-        &mut self,
-        now: u64,
-        partition: PartitionId,
-        epoch: LeaseEpoch,
-    ) -> Option<&mut Lease> {
-        if self.lease_end(partition)? <= now {
-            return None;
-        }
+    /// The lease of a partition, if it is the one that is meant. One that has run out has ended by now.
+    pub(super) fn lease(&mut self, partition: PartitionId, epoch: LeaseEpoch) -> Option<&mut Lease> {
         self.share_mut(partition)?.lease.as_mut().filter(|lease| lease.epoch == epoch)
     }
 
@@ -389,13 +328,4 @@ impl Sharing {
     pub(super) fn share_mut(&mut self, partition: PartitionId) -> Option<&mut Share> {
         self.shares.get_mut(partition.get() as usize)
     }
-}
-
-fn assigned(partition: PartitionId, lease: LeaseEpoch, cursor: &Cursor) -> bytes::Bytes {
-    PartitionAssigned { partition, lease, cursor: cursor.clone() }.to_frame()
-}
-
-fn revoked(partition: PartitionId, lease: LeaseEpoch, left_us: u64) -> bytes::Bytes {
-    let deadline_ms = u32::try_from(left_us / 1000).unwrap_or(u32::MAX);
-    PartitionRevoked { partition, lease, deadline_ms }.to_frame()
 }

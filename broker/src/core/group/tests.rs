@@ -29,7 +29,7 @@ impl Group {
     fn new(partitions: usize) -> Self {
         let shares =
             (0..partitions).map(|_| Share::at(Cursor::at(Offset::ZERO), Failures::default())).collect();
-        Self { sharing: Sharing::new(shares), leases: LeaseNumbers::after(1 << 32), now: 1 }
+        Self { sharing: Sharing::new(shares, 10_000), leases: LeaseNumbers::after(1 << START_BITS), now: 1 }
     }
 
     fn act(
@@ -97,7 +97,8 @@ fn told(effects: &[Effect], kind: FrameKind) -> usize {
         | Effect::Leased(..)
         | Effect::Ended(_)
         | Effect::Lapsed(_)
-        | Effect::Journal(_) => false,
+        | Effect::Journal(_)
+        | Effect::Longest(_) => false,
     };
     effects.iter().filter(is_kind).count()
 }

@@ -11,7 +11,7 @@ use weir_storage::frame::{Frame, GroupPositions};
 use super::{Node, fail};
 use crate::core::coordinator::Refusal;
 use crate::core::event::{FromMember, GroupRequest};
-use crate::core::group::{Effect, PendingAck};
+use crate::core::group::{Effect, PendingAck, PendingLongest};
 use crate::core::partition::Partition;
 use crate::core::publish::Waiting;
 use crate::core::{Actions, LaneId, Now, Outgoing};
@@ -254,6 +254,13 @@ impl Node {
         actions.outgoing.push(Outgoing::Frames(lane, vec![answer.to_frame()]));
     }
 
+    /// How long the leases of a group may last is durable: those who join can have theirs.
+    pub(super) fn longest_durable(&mut self, pending: PendingLongest, actions: &mut Actions) {
+        let mut effects = Vec::new();
+        self.groups.longest_durable(self.now.monotonic_us, pending, &mut effects);
+        self.carry_out(effects, actions);
+    }
+
     /// A lane is to read a partition, as anybody may or under a lease.
     pub(super) fn subscribe(
         &mut self,
@@ -267,9 +274,9 @@ impl Node {
         let leased = match (start, self.subscriptions.topic(lane)) {
             (StartAt::Lease(lease), Some(topic)) => {
                 let key = PartitionKey { topic, partition };
-                // What another lane has delivered under the lease may still be settled.
+                // What another lane has delivered under the lease may still be settled. It reads on if this one may not.
                 if let Some(before) = self.groups.reader(partition, lease) {
-                    self.note_delivered(before, partition);
+                    self.note_reached(before, partition);
                 }
                 let mut effects = Vec::new();
                 let reading = self.groups.read(now.monotonic_us, lane, (key, lease), &mut effects).ok();
@@ -335,6 +342,12 @@ impl Node {
                 }
                 Effect::Journal(frame) => {
                     actions.append(*frame, false);
+                }
+                Effect::Longest(pending) => {
+                    if let Some(frame) = self.groups.longest(pending) {
+                        let ticket = actions.append(frame, false);
+                        self.publishing.wait(ticket, Waiting::Longest(pending));
+                    }
                 }
                 // The group has taken note.
                 Effect::Leased(..) | Effect::Ended(_) | Effect::Lapsed(_) => {}

@@ -158,16 +158,25 @@ impl Member {
     }
 
     /// The broker has answered a heartbeat.
-    pub fn answered(&mut self, heartbeat: Heartbeat) {
+    pub fn answered(&mut self, now: Mono, heartbeat: Heartbeat) {
         let Some(at) = self.beats.iter().position(|(number, _)| *number == heartbeat.number) else { return };
+        if !std::mem::replace(&mut self.is_joined, true) {
+            self.give_up_unknown(now);
+        }
         if let Some((_, sent)) = self.beats.drain(..=at).next_back() {
             self.valid_until = self.valid_until.max(sent.after(self.lease));
         }
-        if !std::mem::replace(&mut self.is_joined, true) {
-            let unknown = self.partitions.iter().filter(|(_, held)| !held.is_confirmed);
-            for partition in unknown.map(|(partition, _)| *partition).collect::<Vec<_>>() {
-                self.end(partition, Some(ErrorCode::Fenced));
-            }
+    }
+
+    /// Ends the leases that the broker has not named on this stream, and gives them back: a broker that was started again knows
+    /// nothing of them, and waits as long as somebody may have them. Not those that have ended by the clock: others may have
+    /// the partitions.
+    fn give_up_unknown(&mut self, now: Mono) {
+        let unknown = self.partitions.iter().filter(|(_, held)| !held.is_confirmed);
+        let unknown = unknown.map(|(partition, held)| (*partition, held.lease, held.until(self.valid_until)));
+        for (partition, lease, until) in unknown.collect::<Vec<_>>() {
+            self.given_up.extend((until > now).then_some((partition, lease)));
+            self.end(partition, Some(ErrorCode::Fenced));
         }
     }
 
@@ -349,8 +358,10 @@ impl Member {
     pub fn pass_time(&mut self, now: Mono) {
         let over = |held: &Held| held.until(self.valid_until) <= now;
         let over = self.partitions.iter().filter(|(_, held)| over(held));
-        for (partition, lease) in over.map(|(partition, held)| (*partition, held.lease)).collect::<Vec<_>>() {
-            self.given_up.push((partition, lease));
+        let over = over.map(|(partition, held)| (*partition, held.lease, held.is_confirmed));
+        for (partition, lease, is_confirmed) in over.collect::<Vec<_>>() {
+            // To a broker that was started again, what is given back is what nobody else can have.
+            self.given_up.extend(is_confirmed.then_some((partition, lease)));
             self.end(partition, Some(ErrorCode::Fenced));
         }
         let due = self.partitions.iter().filter(|(_, held)| held.again.due().is_some_and(|due| due <= now));

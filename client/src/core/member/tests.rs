@@ -45,7 +45,7 @@ fn member() -> Member {
     member.opened(at(0));
     let heartbeat = beat(&member.say(at(0))).unwrap();
     member.assigned(at(0), assigned(EPOCH, 5));
-    member.answered(heartbeat);
+    member.answered(at(0), heartbeat);
     assert_eq!(member.told(), [Told::Assigned { partition: PARTITION, lease: EPOCH, committed: offset(5) }]);
     member
 }
@@ -115,7 +115,7 @@ fn a_lease_ends_before_it_ends_at_the_broker() {
     let heartbeat = beat(&member.say(at(6))).unwrap();
     member.pass_time(at(9));
     assert!(hand_out(&mut member, 5));
-    member.answered(heartbeat);
+    member.answered(at(9), heartbeat);
     // It counts from when it was sent: the answer took any time.
     member.pass_time(at(15));
     assert!(member.told().is_empty());
@@ -158,7 +158,7 @@ fn a_revoked_partition_is_lost_at_its_deadline_whatever_the_broker_answers() {
     member.revoked(at(1), &PartitionRevoked { partition: PARTITION, lease: EPOCH, deadline_ms: 60_000 });
     assert_eq!(member.told(), [Told::Revoking { partition: PARTITION, lease: EPOCH, until: at(10) }]);
     let heartbeat = beat(&member.say(at(8))).unwrap();
-    member.answered(heartbeat);
+    member.answered(at(8), heartbeat);
     member.pass_time(at(10));
     let ended = Told::Ended { partition: PARTITION, lease: EPOCH, lost: Some(ErrorCode::Fenced) };
     assert_eq!(member.told(), [ended]);
@@ -175,7 +175,7 @@ fn after_a_reconnect_what_was_under_way_is_said_again_and_what_is_not_named_is_l
     member.opened(at(2));
     let heartbeat = beat(&member.say(at(2))).unwrap();
     member.assigned(at(0), assigned(EPOCH, 5));
-    member.answered(heartbeat);
+    member.answered(at(2), heartbeat);
     let confirmed = Told::Confirmed { partition: PARTITION, lease: EPOCH };
     assert_eq!(member.told(), [confirmed], "it holds what it held");
     let again = ack(&member.say(at(2))).unwrap();
@@ -184,7 +184,7 @@ fn after_a_reconnect_what_was_under_way_is_said_again_and_what_is_not_named_is_l
     assert!(!member.is_settled(), "an answer to what was said before");
     member.opened(at(3));
     let heartbeat = beat(&member.say(at(3))).unwrap();
-    member.answered(heartbeat);
+    member.answered(at(3), heartbeat);
     let ended = Told::Ended { partition: PARTITION, lease: EPOCH, lost: Some(ErrorCode::Fenced) };
     assert_eq!(member.told(), [ended]);
 }
@@ -237,4 +237,18 @@ fn who_is_fenced_has_lost_the_partition() {
         Told::Ended { partition: PARTITION, lease: EPOCH, lost: refused },
     ];
     assert_eq!(member.told(), told);
+}
+
+#[test]
+fn what_a_broker_does_not_name_is_given_back_but_not_what_has_ended_by_the_clock() {
+    let release = |say: &[Say]| say.iter().any(|said| matches!(said, Say::Release(_)));
+    for (late, expected) in [(9, true), (10, false)] {
+        let mut member = member();
+        member.closed();
+        member.opened(at(5));
+        let heartbeat = beat(&member.say(at(5))).unwrap();
+        member.answered(at(late), heartbeat);
+        assert_eq!(member.lease_of(PARTITION), None);
+        assert_eq!(release(&member.say(at(late))), expected, "at {late}");
+    }
 }

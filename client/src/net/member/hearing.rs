@@ -28,7 +28,7 @@ fn received(shared: &GroupShared, frame: &RawFrame) -> Result<(), LaneEnd> {
             let heartbeat = Heartbeat::from_frame(frame)?;
             let has_joined = shared.with(|machine| {
                 let before = machine.is_joined();
-                machine.answered(heartbeat);
+                machine.answered(shared.now(), heartbeat);
                 !before && machine.is_joined()
             });
             if has_joined {

@@ -264,7 +264,8 @@ impl World {
             1..3 => {
                 let created = self.now();
                 let (name, redelivery) = (format!("group-{id}"), Redelivery::default());
-                let definition = GroupDefinition { id, topic, name, created, redelivery };
+                let longest_lease_ms = u32::try_from(self.random.below(3)).unwrap() * 10_000;
+                let definition = GroupDefinition { id, topic, name, created, redelivery, longest_lease_ms };
                 Frame::Group(GroupPositions { definition, positions: vec![(partition.partition, from)] })
             }
             3..6 => self.failure_frame(partition, id, from),

@@ -1,5 +1,7 @@
 //! Groups of a node: what counts, when it counts, and what is in the journal.
 
+use std::sync::atomic::Ordering;
+
 use weir_protocol::message::{
     AckRecords, CreateGroup, DeleteGroup, DescribeGroup, GroupDescription, GroupReset, GroupStart, Heartbeat,
     JoinGroup, PartitionAssigned, PartitionRevoked, RecordsAcked, ResetGroup,
@@ -10,6 +12,7 @@ use super::*;
 use crate::core::event::{FromMember, GroupRequest};
 
 mod failing;
+mod leases;
 
 const MEMBER: u64 = 16;
 const OTHER: u64 = 20;
@@ -71,6 +74,7 @@ impl Script {
     /// A member that has both partitions, and reads the first; the lease of that.
     fn member(&mut self) -> LeaseEpoch {
         self.join(MEMBER, "one");
+        self.sync();
         self.pass(100_000);
         let assigned: PartitionAssigned = self.take(MEMBER, FrameKind::PartitionAssigned);
         assert_eq!(assigned.partition, PartitionId::ZERO);
@@ -78,6 +82,21 @@ impl Script {
         let started: PartitionStarted = self.take(SUBSCRIBE, FrameKind::PartitionStarted);
         assert_eq!(started.position, assigned.cursor.floor());
         assigned.lease
+    }
+
+    /// The node starts again with the first so many frames of the journal, and whoever was connected is not.
+    fn restart(&mut self, frames: usize) {
+        self.journaled.truncate(frames);
+        let mut state = NodeState::default();
+        self.journaled.iter().for_each(|write| state.apply(&write.frame));
+        let (dedup, filter) = dedup();
+        filter.maybe.store(true, Ordering::Relaxed);
+        self.filter = filter;
+        self.node = Node::recovered(LIMITS, &state, |_| 0, dedup, (Incarnation::new(4), 1));
+        self.actions.cold_reads.clear();
+        self.sent.clear();
+        let open = SubscribeOpen { topic: self.topic, limit_bytes: 1 << 20 };
+        self.event(Event::SubscribeOpened(lane(SUBSCRIBE), open));
     }
 
     fn ack(&mut self, lease: LeaseEpoch, from: u64, to: u64) {
@@ -215,13 +234,9 @@ fn positions_survive_a_restart_and_leases_have_higher_epochs() {
     script.ack(lease, 0, 1);
     script.ack(lease, 2, 3);
     script.sync();
-    let mut state = NodeState::default();
-    script.journaled.iter().for_each(|write| state.apply(&write.frame));
-    script.node = Node::recovered(LIMITS, &state, |_| 0, dedup().0, (Incarnation::new(4), 1));
-    script.sent.clear();
-    let open = SubscribeOpen { topic: script.topic, limit_bytes: 1 << 20 };
-    script.event(Event::SubscribeOpened(lane(SUBSCRIBE), open));
+    script.restart(usize::MAX);
     assert_eq!(script.committed(), 1);
+    script.pass(LEASE_US);
     script.join(MEMBER, "one");
     script.pass(100_000);
     let assigned: PartitionAssigned = script.take(MEMBER, FrameKind::PartitionAssigned);
@@ -273,6 +288,23 @@ fn what_an_earlier_lane_has_delivered_may_be_settled_while_another_reads() {
     script.ack(lease, 0, 3);
     script.sync();
     assert_eq!(script.acked(), (None, 3), "the other lane has no credit, and has delivered nothing");
+}
+
+#[test]
+fn a_lane_that_may_not_read_takes_nothing_from_the_one_that_reads() {
+    let mut script = Script::with_group();
+    let lease = script.member();
+    let late = LaneId { connection: ConnectionId(99), stream: StreamId(SUBSCRIBE) };
+    let open = SubscribeOpen { topic: script.topic, limit_bytes: 1 << 20 };
+    script.event(Event::SubscribeOpened(late, open));
+    let start = StartAt::Lease(lease);
+    let subscribe = SubscribePartition { partition: PartitionId::ZERO, generation: 2, start };
+    script.event(Event::SubscribePartition(late, subscribe));
+    script.publish(0, 3, b"value");
+    script.sync();
+    script.ack(lease, 0, 4);
+    script.sync();
+    assert_eq!(script.acked(), (None, 4));
 }
 
 #[test]

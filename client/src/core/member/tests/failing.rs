@@ -49,7 +49,7 @@ fn news(member: &mut Member) -> Vec<Told> {
 fn beats(member: &mut Member, now: Mono) -> Vec<Say> {
     let say = member.say(now);
     if let Some(heartbeat) = beat(&say) {
-        member.answered(heartbeat);
+        member.answered(now, heartbeat);
     }
     say
 }
@@ -146,7 +146,7 @@ fn what_could_not_be_remembered_is_said_again_and_after_a_reconnect_too() {
     member.opened(at(4));
     let heartbeat = beat(&member.say(at(4))).unwrap();
     member.assigned(at(4), assigned(EPOCH, 5));
-    member.answered(heartbeat);
+    member.answered(at(4), heartbeat);
     let third = said(&member.say(at(4))).unwrap();
     assert_eq!(third.records, first.records);
     assert!(!member.is_settled());
@@ -183,7 +183,7 @@ fn a_new_owner_knows_what_has_failed_before() {
     ];
     member.failing(PartitionFailures { partition: PARTITION, lease: EPOCH, records });
     member.assigned(at(0), assigned(EPOCH, 5));
-    member.answered(heartbeat);
+    member.answered(at(0), heartbeat);
     member.told();
     assert_eq!(read(&mut member, 5, 9), [(5, 3), (6, 1)]);
     assert_eq!(news(&mut member), [HELD_UP]);

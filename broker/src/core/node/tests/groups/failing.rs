@@ -1,7 +1,5 @@
 //! Records that fail: how often is counted, when they come back, and what becomes of those that are given up.
 
-use std::sync::atomic::Ordering;
-
 use weir_protocol::message::{
     AfterFailure, DescribeFailures, FailRecords, FailedRecord, GroupFailures, PartitionFailures,
     RecordsFailed, SetRedelivery, Verdict,
@@ -106,21 +104,6 @@ impl Script {
         self.take(CONTROL, FrameKind::GroupFailures)
     }
 
-    /// The node starts again with the first so many frames of the journal, and whoever was connected is not.
-    fn restart(&mut self, frames: usize) {
-        self.journaled.truncate(frames);
-        let mut state = NodeState::default();
-        self.journaled.iter().for_each(|write| state.apply(&write.frame));
-        let (dedup, filter) = dedup();
-        filter.maybe.store(true, Ordering::Relaxed);
-        self.filter = filter;
-        self.node = Node::recovered(LIMITS, &state, |_| 0, dedup, (Incarnation::new(4), 1));
-        self.actions.cold_reads.clear();
-        self.sent.clear();
-        let open = SubscribeOpen { topic: self.topic, limit_bytes: 1 << 20 };
-        self.event(Event::SubscribeOpened(lane(SUBSCRIBE), open));
-    }
-
     /// What storage knows of keys that are no longer in memory.
     fn answer_probes(&mut self) {
         let seed = KeySeed::from_bytes(SEED);
@@ -210,6 +193,7 @@ fn attempts_survive_a_restart() {
     let lease = script.member();
     assert_eq!(script.failed(lease, (1, 1), Verdict::Retry), again(2, 1000));
     script.restart(usize::MAX);
+    script.pass(LEASE_US);
     script.join(MEMBER, "one");
     script.pass(100_000);
     let failing: PartitionFailures = script.take(MEMBER, FrameKind::PartitionFailures);
