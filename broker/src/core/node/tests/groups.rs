@@ -159,6 +159,12 @@ fn whoever_has_no_lease_changes_nothing() {
     let lease = script.member();
     script.ack(LeaseEpoch::new(lease.get() + 1), 0, 1);
     assert_eq!(script.acked().0, Some(ErrorCode::Fenced), "the lease of another partition");
+    script.join(OTHER, "two");
+    let ranges = vec![(Offset::new(0), Offset::new(1))];
+    let ack = AckRecords { number: 0, partition: PartitionId::ZERO, lease, ranges };
+    script.event(Event::Member(lane(OTHER), FromMember::Ack(ack)));
+    let foreign: RecordsAcked = script.take(OTHER, FrameKind::RecordsAcked);
+    assert_eq!(foreign.refused, Some(ErrorCode::Fenced), "the lease of another member");
     script.now.monotonic_us += LEASE_US;
     script.ack(lease, 0, 1);
     assert_eq!(script.acked().0, Some(ErrorCode::Fenced), "it has run out, although nobody has noticed yet");
