@@ -252,3 +252,11 @@ fn what_a_broker_does_not_name_is_given_back_but_not_what_has_ended_by_the_clock
         assert_eq!(release(&member.say(at(late))), expected, "at {late}");
     }
 }
+
+#[test]
+fn a_lease_that_has_ended_by_the_clock_is_given_back() {
+    let mut member = member();
+    member.pass_time(at(10));
+    let release = ReleasePartition { partition: PARTITION, lease: EPOCH };
+    assert!(member.say(at(10)).contains(&Say::Release(release)), "the broker may have heard of it later");
+}
