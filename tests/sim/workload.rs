@@ -11,6 +11,7 @@ use weir_broker::core::subscription::DeliveryLimits;
 use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::{ServerLimits, TopicSettings};
 use weir_protocol::units::{Durability, Timestamp};
+use weir_storage::dedup::KeySeed;
 use weir_storage::journal::JournalOptions;
 use weir_storage::store::{KeyOptions, OpenOptions, SegmentOptions};
 
@@ -118,7 +119,14 @@ fn sizes(random: &mut Random) -> Sizes {
     let keys = KeyOptions { filter_bytes: random.between(0, 16 << 10), ..KeyOptions::default() };
     let recent_keys = random.between(20, 2000);
     Sizes {
-        open: OpenOptions { journal, segments, keys, idle_read_bytes: 0 },
+        open: OpenOptions {
+            journal,
+            segments,
+            keys,
+            idle_read_bytes: 0,
+            // A world is the same in every run.
+            new_key_seed: Some(KeySeed::from_bytes(*b"keys of the sims")),
+        },
         node,
         server,
         flush_bytes,

@@ -45,6 +45,8 @@ pub struct OpenOptions {
     pub keys: KeyOptions,
     /// Bytes of memory to read into that may be kept while nothing is read. Default 0.
     pub idle_read_bytes: usize,
+    /// The secret of the digests of keys in a new data directory. Default: one that nobody can guess.
+    pub new_key_seed: Option<KeySeed>,
 }
 
 /// A data directory in use.
@@ -236,7 +238,7 @@ fn create<D: Disk>(
     let node = Uuid::new_v4();
     let journal = JournalId::from_bytes(Uuid::new_v4().into_bytes());
     let incarnation = Incarnation::new(1);
-    let key_seed = random_seed();
+    let key_seed = options.new_key_seed.unwrap_or_else(random_seed);
     let mut manifest = Manifest {
         generation: 0,
         node: node.into_bytes(),

@@ -29,6 +29,7 @@ mod versions;
 /// Small sizes, so that short tests have many files.
 fn small() -> OpenOptions {
     OpenOptions {
+        new_key_seed: None,
         journal: JournalOptions { file_bytes: 64 << 10, files: 3, files_max: 8, reserve_bytes: 16 << 10 },
         segments: SegmentOptions {
             own_file_bytes: 16 << 10,

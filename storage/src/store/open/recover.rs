@@ -116,7 +116,9 @@ impl<D: Disk> Recovery<D> {
         let keys = Keys::load(&disk, &paths, manifest, (self.options.keys, damaged))?;
         let manifest = Manifest {
             // A version that did not know of keys has remembered none.
-            key_seed: manifest.key_seed.or_else(|| Some(random_seed())),
+            key_seed: manifest
+                .key_seed
+                .or_else(|| Some(self.options.new_key_seed.unwrap_or_else(random_seed))),
             ..manifest.clone()
         };
         let (known, idle) = ((catalog, keys, manifest.running_us), self.options.idle_read_bytes);
