@@ -78,14 +78,15 @@ impl Dedup {
         if self.is_short(self.digests.len() + self.versions.len()) {
             return Decision::Wait;
         }
-        self.recent.warm(&self.digests);
-        self.recent.warm(&self.versions);
         if found.is_none() {
             let unsure = self.unsure(batch, placing);
             if !unsure.is_empty() {
                 return Decision::Probe(unsure);
             }
         }
+        // Behind the filters, which drive everything else out of the caches.
+        self.recent.warm(&self.digests);
+        self.recent.warm(&self.versions);
         let is_full = self.older.is_full();
         let record_count = batch.header().record_count;
         let (digests, versions) = (std::mem::take(&mut self.digests), std::mem::take(&mut self.versions));

@@ -1,6 +1,7 @@
 //! Keys on their way from frames to generations: written with the batches they stand in, merged, and dropped when their time
 //! is over.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use crate::frame::Frame;
 use crate::state::NodeState;
 use crate::store::checkpointer::{ATTEMPTS_MAX, Change, Checkpointer};
 use crate::store::keys::{KeyMerge, KeyMergeError, plan, plan_sweep};
+
+/// Keys of a flush that are put side by side before they are written.
+const GATHERED_KEYS: usize = 256;
 
 /// Keys of frames that are applied and not in a checkpoint.
 #[derive(Debug)]
@@ -130,31 +134,36 @@ fn write_generation<D: Disk>(
     }
 }
 
-/// Where the keys of a flush stand in the order of the first half of their digests, which hardly any two share. Sorting these
-/// pairs takes a fraction of what it takes to sort the keys themselves.
+/// Where the keys of a flush stand in the order of their digests, behind the first half of the digest, which hardly any two share:
+/// sorting these pairs takes a fraction of what it takes to sort the keys themselves. Of one key the later record comes first.
 fn order_of(entries: &[Entry]) -> Vec<(u64, u32)> {
     let mut order: Vec<_> = (0u32..).zip(entries).map(|(at, entry)| (entry.digest.high(), at)).collect();
     order.sort_unstable();
+    for alike in order.chunk_by_mut(|(one, _), (other, _)| one == other).filter(|alike| alike.len() > 1) {
+        let entry = |at: u32| entries.get(at as usize).map(|entry| (entry.digest, Reverse(entry.age())));
+        alike.sort_unstable_by_key(|(_, at)| entry(*at));
+    }
     order
 }
 
-/// Takes the keys in order of their digests, each once: of one that was used twice, which takes more than a horizon, the later
-/// record counts.
+/// Takes the keys in this order, each once: of one that was used twice, which takes more than a horizon, the later record
+/// counts.
 fn in_order(
     entries: &[Entry],
     order: &[(u64, u32)],
     mut take: impl FnMut(&Entry) -> Result<(), DiskError>,
 ) -> Result<(), DiskError> {
-    for alike in order.chunk_by(|(one, _), (other, _)| one == other) {
-        let mut alike_entries = alike.iter().filter_map(|(_, at)| entries.get(*at as usize));
-        if alike.len() == 1 {
-            alike_entries.try_for_each(&mut take)?;
-            continue;
+    let mut last = None;
+    let mut gathered = Vec::with_capacity(GATHERED_KEYS);
+    for part in order.chunks(GATHERED_KEYS) {
+        // They are all over the memory: it is waited for many of them at once, not for one after the other.
+        gathered.clear();
+        gathered.extend(part.iter().filter_map(|(_, at)| entries.get(*at as usize)).copied());
+        for entry in &gathered {
+            if last.replace(entry.digest) != Some(entry.digest) {
+                take(entry)?;
+            }
         }
-        let mut alike: Vec<&Entry> = alike_entries.collect();
-        alike.sort_unstable_by_key(|entry| (entry.digest, std::cmp::Reverse(entry.age())));
-        alike.dedup_by_key(|entry| entry.digest);
-        alike.into_iter().try_for_each(&mut take)?;
     }
     Ok(())
 }
