@@ -29,8 +29,8 @@ pub use plan::{AffectedRecords, Finding, RepairPlan};
 pub struct Repaired {
     /// What was given up now.
     pub given_up: Vec<Finding>,
-    /// Of the idempotency keys that were given up so many were found again, or more than there were: those whose records are
-    /// kept.
+    /// Where generations of keys were given up: so many keys are remembered again, those of records that are kept and were appended
+    /// within the horizon.
     pub keys_found: u64,
     /// What had been given up by an earlier repair already.
     pub before: Vec<Loss>,
