@@ -32,13 +32,16 @@ impl Node {
             })?;
         }
         let frame = self.groups.set_redelivery((&set.topic, &set.group), &set.redelivery)?;
-        let ticket = match frame {
-            Some(frame) => actions.append(frame, false),
-            None => actions.last_ticket(),
-        };
-        self.requests.begun(lane);
-        let what = GroupChange::Redelivery;
-        self.publishing.wait(ticket, Waiting::Group(PendingGroup { lane, request: set.request, what }));
+        if let Some(frame) = frame {
+            actions.append(frame, false);
+        }
+        let pending = PendingGroup { lane, request: set.request, what: GroupChange::Redelivery };
+        if self.has_pending(actions) {
+            self.requests.begun(lane);
+            self.publishing.wait(actions.last_ticket(), Waiting::Group(pending));
+        } else {
+            self.group_durable(pending, actions);
+        }
         Ok(())
     }
 
@@ -59,12 +62,15 @@ impl Node {
         let failed = admitted.and_then(|()| self.groups.fail((now, lane), (fail, position), takes, effects));
         match failed {
             Ok(failed) => {
-                let mut ticket = actions.last_ticket();
                 for frame in failed.frames {
-                    ticket = actions.append(frame, false);
+                    actions.append(frame, false);
                 }
                 self.requests.begun(lane);
-                self.publishing.wait(ticket, Waiting::Failed(failed.pending));
+                if self.has_pending(actions) {
+                    self.publishing.wait(actions.last_ticket(), Waiting::Failed(failed.pending));
+                } else {
+                    self.failure_durable(failed.pending, actions);
+                }
                 if let Some((reader, bound)) = failed.reader {
                     self.subscriptions.raise_bound(reader, fail.partition, bound);
                 }

@@ -243,7 +243,7 @@ impl Node {
     }
 
     /// Whether something that was given to the journal is not durable.
-    fn has_pending(&self, actions: &Actions) -> bool {
+    pub(super) fn has_pending(&self, actions: &Actions) -> bool {
         self.durable_through < actions.last_ticket()
     }
 

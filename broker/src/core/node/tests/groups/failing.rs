@@ -204,6 +204,22 @@ fn attempts_survive_a_restart() {
 }
 
 #[test]
+fn what_is_so_already_is_answered_although_nothing_is_written() {
+    let mut script = Script::with_group();
+    script.redeliver(redelivery(0, None));
+    let lease = script.member();
+    assert_eq!(script.failed(lease, (0, 1), Verdict::Retry), again(2, 1000));
+    script.say_failed(lease, (0, 1), Verdict::Retry);
+    assert_eq!(script.answer_to_failure(), again(2, 1000));
+    let done = |script: &Script| script.kinds().iter().filter(|kind| **kind == FrameKind::Done).count();
+    let before = done(&script);
+    let (topic, group) = ("orders".to_owned(), "billing".to_owned());
+    let set = SetRedelivery { request: 8, topic, group, redelivery: redelivery(0, None) };
+    script.group(GroupRequest::SetRedelivery(set));
+    assert_eq!(done(&script), before + 1);
+}
+
+#[test]
 fn what_a_member_had_that_was_not_heard_of_comes_back_as_the_next_attempt() {
     let mut script = Script::with_group();
     let lease = script.member();
