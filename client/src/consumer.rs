@@ -7,6 +7,7 @@ mod event;
 mod history;
 mod membership;
 mod reading;
+mod run;
 mod settle;
 
 use std::pin::Pin;
@@ -32,6 +33,7 @@ pub use builder::ConsumerBuilder;
 pub use event::{ConsumerEvent, ConsumerEvents, GapReason};
 pub use history::KeyHistory;
 use reading::Reading;
+pub use run::{Handler, HandlerError, Run, RunReport};
 pub use settle::Confirm;
 pub(crate) use settle::Leased;
 
@@ -174,6 +176,12 @@ impl Consumer {
             Some(group) => assignment::commit(group, checkpoint).await,
             None => Err(Error::invalid("the consumer is in no group: there is nothing to acknowledge")),
         }
+    }
+
+    /// Deals with the records by a handler, as a member of a group: acknowledges what it has dealt with, has come again what
+    /// failed, and ends in order. Await what it gives.
+    pub fn run<H: Handler>(self, handler: H) -> Run<H> {
+        Run::new(self, handler)
     }
 
     /// Its membership, if it is in a group.

@@ -1,6 +1,7 @@
 //! Client of the Weir broker: publish, read, administer.
 //!
-//! Three calls do most of the work: [`Client::connect`], [`Producer::send`], [`Consumer::recv`].
+//! Three calls do most of the work: [`Client::connect`], [`Producer::send`], and [`Consumer::recv`] or, in a group,
+//! [`Consumer::run`].
 //!
 //! ```no_run
 //! use weir_client::{Client, Message, Start};
@@ -83,7 +84,7 @@ pub use client::{Client, ClientBuilder, ConnStatus, DrainReport};
 #[cfg(feature = "net")]
 pub use consumer::{
     Assigned, AssignmentListener, BoundedRead, Confirm, Consumer, ConsumerBuilder, ConsumerEvent,
-    ConsumerEvents, Control, GapReason, KeyHistory, Revoking,
+    ConsumerEvents, Control, GapReason, Handler, HandlerError, KeyHistory, Revoking, Run, RunReport,
 };
 #[cfg(feature = "net")]
 pub use deliveries::Deliveries;

@@ -76,7 +76,8 @@ impl Retry {
     }
 }
 
-/// When to stop asking a broker that does not answer, and fail at once instead of waiting.
+/// When to stop asking what does not answer: a broker, so that calls fail at once instead of waiting, or whatever a
+/// [handler](crate::Handler) needs, so that it is left alone for a while.
 ///
 /// There is none by default: a broker that restarts is waited for, as long as the time-outs allow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,7 +87,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Opens after so many failed connection tries in a row; cools down for 10 s.
+    /// Opens after so many failures in a row: of tries to connect, or of a handler. Cools down for 10 s.
     #[must_use]
     pub const fn open_after(failures: u32) -> Self {
         Self { failures, cool_down: Duration::from_secs(10) }

@@ -11,6 +11,7 @@ mod examples;
 mod expect;
 mod faults;
 mod groups;
+mod handlers;
 mod keys;
 mod memory;
 mod output;

@@ -246,6 +246,30 @@ impl Delivered {
         })
     }
 
+    /// Returns the record, whatever is to become of records that are dropped. It does not count as failed.
+    pub(super) fn give_back(mut self) {
+        if let Some(leased) = &mut self.leased {
+            leased.is_held = false;
+            drop(leased.fail(Verdict::Return, ""));
+        }
+    }
+
+    /// Whether the lease lasts.
+    pub(super) fn is_leased(&self) -> bool {
+        self.leased.as_ref().is_some_and(|leased| {
+            let Lease { group, partition, lease, .. } = &leased.lease;
+            lock(&group.state).machine.lease_of(*partition) == Some(*lease)
+        })
+    }
+
+    /// Whether the lease lasts and its partition is not to be given back.
+    pub(super) fn is_kept(&self) -> bool {
+        self.leased.as_ref().is_some_and(|leased| {
+            let Lease { group, partition, lease, .. } = &leased.lease;
+            lock(&group.state).machine.keeps(*partition, *lease)
+        })
+    }
+
     /// The lease under which the group's partition was delivered: a fencing token, together with the
     /// [attempt](Delivered). Whoever owns the partition later has a higher one, also after a restart of the broker.
     /// `None` without a group.

@@ -3,6 +3,7 @@
 //! * [`producer`]: batches, sequences, credit, what is in flight, what is sent again.
 //! * [`consumer`]: positions, generations, credit, gaps.
 //! * [`member`]: leases of a consumer group, and what is settled under them.
+//! * [`work`]: handlers, the order of keys, and the circuit that opens when what they need is down.
 //! * [`link`]: the states of the connection; [`requests`]: who waits for which answer.
 //!
 //! Nothing here reads a clock, waits, or knows a runtime, so that a simulator can drive it. The machines are public for
@@ -19,3 +20,4 @@ pub mod requests;
 pub mod silence;
 pub mod time;
 pub mod window;
+pub mod work;

@@ -393,6 +393,13 @@ impl Member {
         self.partitions.get(&partition).map(|held| held.lease)
     }
 
+    /// Whether a lease lasts and its partition is not to be given back.
+    #[must_use]
+    pub fn keeps(&self, partition: PartitionId, lease: LeaseEpoch) -> bool {
+        let held = self.partitions.get(&partition);
+        held.is_some_and(|held| held.lease == lease && held.phase == Phase::Held)
+    }
+
     /// Everything ends: the member has left, or cannot go on.
     pub fn end_all(&mut self, lost: Option<ErrorCode>) {
         for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
