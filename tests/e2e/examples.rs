@@ -1,9 +1,9 @@
 //! The example programs, with kills on both sides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{Broker, Process, example};
 use rustix::process::Signal;
@@ -130,6 +130,77 @@ fn a_replay_prints_what_was_published_since_a_moment() {
     assert_eq!(replayed("3600"), "0 0 first\n0 1 second\nreplayed 2\n");
     assert_eq!(replayed("0"), "replayed 0\n", "nothing is newer than now");
     assert_eq!(broker.json(&["group", "ls", "--json"]), serde_json::json!([]));
+}
+
+#[test]
+fn a_worker_enters_each_payment_also_over_kills_and_sets_aside_what_is_none() {
+    let broker = Broker::start();
+    broker.text(&["topic", "create", "payments", "--partitions", "2"]);
+    let amounts: String = (1..=300).map(|amount| format!("{amount}\n")).collect();
+    let file = broker.file("amounts.txt", (amounts + "a lot\n").as_bytes());
+    broker.text(&["send", "payments", "--file", &file]);
+    let directory = tempfile::tempdir().expect("temporary directories can be made");
+    let database = directory.path().join("database");
+    let ledger = database.join("ledger");
+    let work = || start(&broker, "worker", &["payments", "book", ledger.to_str().expect("paths are text")]);
+
+    let down = work();
+    assert_eq!(down.stdout().next_line(LIMIT).as_deref(), Some("waiting for the ledger"));
+    std::fs::create_dir(&database).expect("the directory can be written");
+    number_behind(&down, "entered ");
+    down.signal(Signal::KILL);
+    let last = work();
+    let entered = || {
+        let text = std::fs::read_to_string(&ledger).unwrap_or_default();
+        text.lines().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect::<BTreeSet<u32>>()
+    };
+    while entered().len() < 300 {
+        last.stdout().next_line(LIMIT).expect("there is more to enter");
+    }
+    let letters = || broker.text(&["dlq", "show", "payments.dlq", "--json"]);
+    let since = Instant::now();
+    while !letters().contains("'a lot' is no amount") {
+        assert!(since.elapsed() < LIMIT, "{}", letters());
+    }
+    last.signal(Signal::TERM);
+    last.finish().expect_code(0);
+    assert!(entered().into_iter().eq(1..=300));
+    assert_eq!(letters().lines().count(), 1, "an outage is no reason to set a payment aside");
+    let shown = broker.json(&["group", "show", "book", "--json"]);
+    let lags = shown["partitions"].as_array().expect("partitions").iter().map(|item| item["lag"].as_u64());
+    assert_eq!(lags.collect::<Vec<_>>(), [Some(0), Some(0)], "what was entered is settled: {shown}");
+}
+
+#[test]
+fn each_record_takes_effect_once_in_a_database_however_often_its_reader_is_killed() {
+    let mut broker = Broker::start();
+    broker.text(&["topic", "create", "texts", "--partitions", "2"]);
+    let words: String = (0..2000).map(|number| format!("word-{number}\n")).collect();
+    let file = broker.file("words.txt", words.as_bytes());
+    broker.text(&["send", "texts", "--file", &file]);
+    let directory = tempfile::tempdir().expect("temporary directories can be made");
+    let path = directory.path().join("words.db");
+    let count = |broker: &Broker| start(broker, "sqlite", &["texts", path.to_str().expect("paths are text")]);
+    for round in 0..3 {
+        let reader = count(&broker);
+        number_behind(&reader, "counted ");
+        reader.signal(Signal::KILL);
+        if round == 1 {
+            broker.kill();
+            broker.restart();
+        }
+    }
+    let last = count(&broker);
+    let had = last.stdout().next_line(LIMIT).expect("it says where it begins");
+    let had = had.strip_prefix("has ").and_then(|had| had.split(' ').next()?.parse::<u64>().ok());
+    let mut counted = had.expect("a number");
+    assert!(counted > 0, "it goes on where another was killed");
+    while counted < 2000 {
+        counted += number_behind(&last, "counted ");
+    }
+    last.signal(Signal::KILL);
+    let after = count(&broker).stdout().next_line(LIMIT);
+    assert_eq!(after.as_deref(), Some("has 2000 of 2000"));
 }
 
 /// The next line that begins so, and the number behind it.
