@@ -6,15 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, BATCH_FRAME_OVERHEAD_BYTES};
+use weir_protocol::limits::{BATCH_BYTES_MAX_DEFAULT, BATCH_FRAME_OVERHEAD_BYTES, RECORD_BODY_BYTES_MIN};
 use weir_storage::store::KeyOptions;
 
 use crate::core::NodeLimits;
+use crate::core::answers::BATCH_BYTES;
 use crate::core::coordinator::TopicLimits;
 use crate::core::ingest::{IngestLimits, footprint};
+use crate::core::publish::exceptions_bytes;
 use crate::core::quota::QuotaLimits;
 use crate::core::subscription::DeliveryLimits;
-use crate::plan::{Demand, Plan};
+use crate::plan::{Demand, Plan, RECENT_KEY_BYTES};
 pub use connections::ConnectionLimits;
 
 /// Port a broker listens on unless told otherwise.
@@ -28,6 +30,10 @@ pub const MEMORY_BYTES_DEFAULT_MAX: u64 = 512 << 20;
 
 /// The longest frame with a batch.
 const LARGEST_FRAME_BYTES: u64 = (BATCH_BYTES_MAX_DEFAULT + BATCH_FRAME_OVERHEAD_BYTES) as u64;
+
+/// The shortest record with an idempotency key: its body, and in the table a hash, a key of one byte with its length, and a
+/// fingerprint.
+const KEYED_RECORD_BYTES_MIN: u32 = RECORD_BODY_BYTES_MIN + 8 + 2 + 16;
 
 /// How datagrams are sized.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -213,6 +219,8 @@ impl ServeOptions {
             partitions: self.partitions_max,
             flush_bytes: self.flush_bytes,
             largest_batch_bytes: footprint(LARGEST_FRAME_BYTES),
+            largest_answer_bytes: BATCH_BYTES
+                + exceptions_bytes(u64::from(BATCH_BYTES_MAX_DEFAULT / KEYED_RECORD_BYTES_MIN)),
         };
         Plan::new(self.memory_bytes, &demand)
     }
@@ -242,9 +250,10 @@ impl ServeOptions {
         }
     }
 
-    /// Memory for the keys of unflushed batches.
+    /// Memory for the table of the keys of unflushed batches. The rest of their share is for those on their way to a file, of
+    /// which there are no more.
     pub fn recent_key_bytes(&self) -> u64 {
-        self.plan().budget().dedup
+        self.plan().budget().dedup / RECENT_KEY_BYTES * weir_storage::dedup::RECENT_KEY_BYTES
     }
 
     /// Bytes of idle buffers for batches that come, and of those that flushed data is read into.
@@ -256,7 +265,7 @@ impl ServeOptions {
 
     /// Keys of flushed batches: memory for their filters, and room on the disk.
     pub fn key_options(&self) -> KeyOptions {
-        KeyOptions { filter_bytes: self.memory_bytes / 8, disk_bytes: self.key_disk_bytes }
+        KeyOptions { filter_bytes: self.plan().bytes_of("key-filters"), disk_bytes: self.key_disk_bytes }
     }
 }
 
@@ -276,6 +285,18 @@ mod tests {
         assert_eq!(small.check(), Ok(()));
         let limits = small.node_limits();
         crate::core::ingest::Ingest::new(limits.ingest, Ledger::new(limits.memory));
+    }
+
+    #[test]
+    fn keys_stay_within_their_shares_of_the_memory() {
+        for memory_bytes in [MEMORY_BYTES_MIN, MEMORY_BYTES_DEFAULT_MAX, 2 << 30] {
+            let options = ServeOptions { memory_bytes, ..ServeOptions::default() };
+            let plan = options.plan();
+            let keys = options.recent_key_bytes() / weir_storage::dedup::RECENT_KEY_BYTES;
+            assert!(keys > 20_000 && keys * RECENT_KEY_BYTES <= plan.bytes_of("dedup"), "{keys}");
+            let filters = options.key_options().filter_bytes;
+            assert!(plan.shares.iter().any(|share| share.name == "key-filters" && share.bytes == filters));
+        }
     }
 
     #[test]

@@ -101,6 +101,8 @@ kinds! {
     UnsubscribePartition = 69,
     /// Broker: reading a partition cannot start or go on.
     PartitionEnded = 70,
+    /// Client: raises the limit of records that may be sent on the lane.
+    GrantRecords = 71,
     /// Client: asks what the lanes of a topic wait for.
     Explain = 96,
     /// Broker: a page of what they wait for.

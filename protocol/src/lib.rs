@@ -18,7 +18,7 @@ pub mod units;
 pub mod write;
 
 pub use code::{ErrorClass, ErrorCode};
-pub use credit::{Credit, CreditExceeded};
+pub use credit::{Credit, CreditExceeded, RecordCredit};
 pub use cursor::{BeyondWindow, Cursor};
 pub use error::{DecodeError, Problem};
 pub use redelivery::Redelivery;

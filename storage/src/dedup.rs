@@ -42,6 +42,9 @@ pub struct Entry {
     pub append_time: Timestamp,
 }
 
+/// Memory of a key on its way to a file, which it has beside that of [`RECENT_KEY_BYTES`].
+pub const STAGED_KEY_BYTES: u64 = size_of::<Entry>() as u64;
+
 impl Entry {
     /// Of two records with one key, the one appended later is the greater.
     pub(crate) const fn age(&self) -> (i64, u64) {

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod claim;
+mod control;
 mod crash;
 mod damage;
 mod data;

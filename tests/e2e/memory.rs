@@ -16,11 +16,12 @@ use crate::abuse::greet;
 use crate::peers::{connect, goes_on};
 use crate::quota::first_frame;
 
-/// Connections that leave 16 KiB of their share of 64 MiB: four streams.
-const CONNECTIONS_MAX: u64 = 179;
+/// Connections that leave 56 KiB of their share of 64 MiB, and how many streams that is.
+const CONNECTIONS_MAX: u64 = 85;
+const STREAMS_LEFT: usize = 9;
 
 /// What is taken for a place of a connection.
-const PLACE_BYTES: u64 = 80 << 10;
+const PLACE_BYTES: u64 = 168 << 10;
 
 /// A broker with little memory, and where it tells how much of it is taken.
 fn broker(connections_max: u64) -> (Broker, SocketAddr) {
@@ -59,13 +60,13 @@ fn a_stream_without_memory_is_refused_alone_and_all_memory_comes_back() {
     peer(async {
         let greeted = greet(&broker).await;
         let mut streams = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..STREAMS_LEFT {
             let (mut send, answers) = greeted.connection.open_bi().await.unwrap();
             send.write_all(&[0]).await.unwrap();
             streams.push((send, answers));
         }
-        let (mut fifth, mut answers) = greeted.connection.open_bi().await.unwrap();
-        fifth.write_all(&publish_open()).await.unwrap();
+        let (mut next, mut answers) = greeted.connection.open_bi().await.unwrap();
+        next.write_all(&publish_open()).await.unwrap();
         let failure = Failure::from_frame(&first_frame(&mut answers).await).unwrap();
         assert_eq!((failure.request, failure.code), (0, ErrorCode::Throttled));
         assert!(failure.retry_after_ms > 0 && failure.detail.contains("no memory"), "{failure:?}");

@@ -88,7 +88,8 @@ fn sizes(random: &mut Random) -> Sizes {
         connections: 1 << 20,
         dedup: 0,
         groups: 1 << 20,
-        control: 1 << 20,
+        // Some have none: then each connection has only what is kept for it.
+        control: random.between(0, 2) * (8 << 10),
     };
     let node = NodeLimits {
         memory,
@@ -152,8 +153,13 @@ const PUBLISH: PublishPlan = PublishPlan {
     counters: 0,
 };
 
-const READ: ReadPlan =
-    ReadPlan { pause: 100 * MS, window_bytes: 64 << 10, frame_bytes_max: 24 << 10, seeks: 0 };
+const READ: ReadPlan = ReadPlan {
+    pause: 100 * MS,
+    window_bytes: 64 << 10,
+    window_records: None,
+    frame_bytes_max: 24 << 10,
+    seeks: 0,
+};
 
 /// Two producers and two readers at an easy pace.
 fn steady(random: &mut Random) -> Plan {
@@ -176,7 +182,8 @@ fn written(random: &mut Random) -> Plan {
 fn backlog(random: &mut Random) -> Plan {
     let fast = PublishPlan { burst: 100, pause: 200 * MS, ..PUBLISH };
     let slow = ReadPlan { pause: 2 * SECOND, window_bytes: 24 << 10, seeks: 5, ..READ };
-    let clients = vec![Work::Publish(fast), Work::Publish(fast), Work::Read(slow), Work::Read(READ)];
+    let few = ReadPlan { window_records: Some(random.between(1, 60)), ..READ };
+    let clients = vec![Work::Publish(fast), Work::Publish(fast), Work::Read(slow), Work::Read(few)];
     Plan { sizes: sizes(random), topic: topic(2), record_bytes: RECORD_BYTES, clients }
 }
 
@@ -228,7 +235,8 @@ fn wide(random: &mut Random) -> Plan {
     let publish =
         PublishPlan { burst: random.between(1, 12), batch_bytes: 8 << 10, pause: SECOND, ..PUBLISH };
     let read = ReadPlan { window_bytes: random.between(8 << 10, 24 << 10), frame_bytes_max, ..READ };
-    let clients = vec![Work::Publish(publish), Work::Publish(publish), Work::Read(read), Work::Read(read)];
+    let few = ReadPlan { window_records: Some(random.between(1, 20)), ..read };
+    let clients = vec![Work::Publish(publish), Work::Publish(publish), Work::Read(read), Work::Read(few)];
     Plan { sizes, topic: topic(16), record_bytes: 3 << 10, clients }
 }
 

@@ -9,12 +9,12 @@ use weir_protocol::batch::{
 use weir_protocol::limits::DEDUP_HORIZON_US_DEFAULT;
 use weir_protocol::message::{
     AckEntry, AlterTopic, ClaimProducer, CreateSnapshot, CreateTopic, DeleteTopic, Deliver, DescribeTopic,
-    Done, Explain, Explanation, Failure, Gap, GapReason, GoAway, Grant, Hello, ListTopics, OpenProducer,
-    OriginalRecord, PartitionEnded, PartitionInfo, PartitionStarted, PartitionTrimmed, ProducerOpened,
-    Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected, RecordException, RecordFate,
-    ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, Throttled, TopicDescription,
-    TopicInfo, TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition, Wait, WaitId,
-    WaitsFor, Welcome,
+    Done, Explain, Explanation, Failure, Gap, GapReason, GoAway, Grant, GrantRecords, Hello, ListTopics,
+    OpenProducer, OriginalRecord, PartitionEnded, PartitionInfo, PartitionStarted, PartitionTrimmed,
+    ProducerOpened, Publish, PublishAck, PublishExceptions, PublishOpen, PublishRejected, RecordException,
+    RecordFate, ServerLimits, SnapshotCreated, StartAt, SubscribeOpen, SubscribePartition, Throttled,
+    TopicDescription, TopicInfo, TopicList, TopicSettings, TrimBefore, TrimPartition, UnsubscribePartition,
+    Wait, WaitId, WaitsFor, Welcome,
 };
 use weir_protocol::units::{
     Durability, Epoch, Incarnation, Offset, PartitionId, PartitionKey, ProducerId, Sequence, Timestamp,
@@ -368,6 +368,7 @@ fn reading() -> Vec<Sample> {
         ),
         Sample::message("gap-retention", gap),
         Sample::message("gap-corrupt", Gap { reason: GapReason::Corrupt, ..gap }),
+        Sample::message("grant-records", GrantRecords { limit_records: 0x0102_0304_0506_0708 }),
         Sample::message("unsubscribe-partition", UnsubscribePartition { partition: PARTITION }),
         Sample::message(
             "partition-ended",

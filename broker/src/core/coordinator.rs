@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use uuid::Builder;
 use weir_protocol::ErrorCode;
-use weir_protocol::limits::{BATCH_BYTES_LIMIT, NAME_BYTES_MAX, PAGE_ENTRIES_MAX, TOPIC_PARTITIONS_MAX};
+use weir_protocol::limits::{BATCH_BYTES_LIMIT, NAME_BYTES_MAX, TOPIC_PARTITIONS_MAX};
 use weir_protocol::message::{TopicInfo, TopicList, TopicSettings};
 use weir_protocol::units::{Timestamp, TopicId};
 use weir_storage::frame::TopicDefinition;
@@ -221,11 +221,11 @@ impl Coordinator {
         }
     }
 
-    /// A page of the topics whose names come after `after`.
-    pub fn list(&self, request: u32, after: &str) -> TopicList {
+    /// A page of at most so many of the topics whose names come after `after`.
+    pub fn list(&self, request: u32, after: &str, entries: usize) -> TopicList {
         let mut live = self.behind(after);
         let topics: Vec<TopicInfo> =
-            live.by_ref().take(PAGE_ENTRIES_MAX as usize).map(|definition| info(0, definition)).collect();
+            live.by_ref().take(entries).map(|definition| info(0, definition)).collect();
         TopicList { request, more: live.next().is_some(), topics }
     }
 
@@ -266,6 +266,17 @@ impl Coordinator {
             return refuse("retention of 0 bytes would keep nothing".to_owned());
         }
         Ok(())
+    }
+}
+
+/// When another try makes sense after a refusal, in milliseconds; 0 where that follows from something else.
+#[expect(clippy::wildcard_enum_match_arm, reason = "most refusals do not pass")]
+pub const fn retry_after_ms(code: ErrorCode) -> u32 {
+    match code {
+        // A look at whether the disk has space again costs little, and takes about as long.
+        ErrorCode::StorageFull => 1000,
+        ErrorCode::Throttled => 100,
+        _ => 0,
     }
 }
 
@@ -415,7 +426,7 @@ mod tests {
         }
         let (mut after, mut seen) = (String::new(), Vec::new());
         loop {
-            let page = coordinator.list(1, &after);
+            let page = coordinator.list(1, &after, 1000);
             seen.extend(page.topics.into_iter().map(|topic| topic.name));
             after = seen.last().unwrap().clone();
             if !page.more {

@@ -63,8 +63,12 @@ pub enum Event {
     UnsubscribePartition(LaneId, UnsubscribePartition),
     /// A lane of a subscription may be sent more.
     Granted(LaneId, u64),
+    /// A lane of a subscription may be sent more records.
+    GrantedRecords(LaneId, u64),
     /// Bytes of deliveries have left the outbox of a lane.
     Sent(LaneId, u64),
+    /// A lane waits for a quota of its client, or does so no more.
+    Throttled(LaneId, bool),
     /// A stream has ended.
     LaneClosed(LaneId),
     /// A connection has ended, with all its streams.

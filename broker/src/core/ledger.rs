@@ -26,7 +26,7 @@ pub enum Pool {
     Dedup,
     /// Consumer groups: their members, their positions, and what they have settled ahead of them.
     Groups,
-    /// Answers: what keeps moving when all else is full.
+    /// Answers, beside those that each connection has memory for.
     Control,
 }
 
@@ -59,7 +59,7 @@ impl Pool {
 }
 
 /// Bytes each pool has.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Budget {
     /// Of [`Pool::Ingest`].
     pub ingest: u64,
@@ -226,6 +226,11 @@ impl Reservation {
     /// What is taken.
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What the pool still has.
+    pub fn room(&self) -> u64 {
+        self.ledger.room(self.pool)
     }
 }
 

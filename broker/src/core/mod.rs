@@ -3,6 +3,7 @@
 //! A machine takes events and returns actions; time, bytes and results of the disk are arguments. Nothing here names
 //! a runtime, a thread, a clock or a file, and maps have a fixed order: the same events give the same actions.
 
+pub mod answers;
 pub mod bucket;
 pub mod claims;
 pub mod commit;

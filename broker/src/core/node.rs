@@ -13,15 +13,17 @@ mod trim;
 
 use std::collections::BTreeMap;
 
+use weir_protocol::limits::PAGE_ENTRIES_MAX;
 use weir_protocol::message::{
-    Explanation, Failure, Message, ProducerOpened, SubscribeOpen, TopicDescription,
+    Explanation, Failure, Message, ProducerOpened, SubscribeOpen, TopicDescription, TopicInfo,
 };
 use weir_protocol::units::{Epoch, Incarnation, PartitionId, PartitionKey, ProducerId, TopicId};
 use weir_storage::frame::{Frame, TopicDefinition};
 use weir_storage::state::{NodeState, PartitionState};
 
+use crate::core::answers::{Answers, READER_BYTES, REQUEST_BYTES};
 use crate::core::claims::Claims;
-use crate::core::coordinator::{Coordinator, Refusal, TopicLimits};
+use crate::core::coordinator::{Coordinator, Refusal, TopicLimits, retry_after_ms};
 use crate::core::dedup::{Dedup, KeyCounts};
 use crate::core::event::{Flushed, Request};
 use crate::core::group::Groups;
@@ -55,6 +57,7 @@ pub struct NodeLimits {
 #[derive(Debug)]
 pub struct Node {
     ledger: Ledger,
+    answers: Answers,
     coordinator: Coordinator,
     partitions: Partitions,
     ingest: Ingest,
@@ -145,6 +148,7 @@ impl Node {
         dedup.clock().not_before(newest.unwrap_or_default());
         let coordinator = Coordinator::recovered(limits.topics, state.topics.values().cloned(), seed);
         let ledger = Ledger::new(limits.memory);
+        let answers = Answers::new(ledger.clone());
         let groups = Groups::recovered(state, incarnation, &ledger);
         let mut letters = Letters::default();
         groups.letters().for_each(|letter| letters.add(letter));
@@ -152,12 +156,13 @@ impl Node {
         let first_producer = incarnation.get() << 32;
         let mut node = Self {
             ledger: ledger.clone(),
+            answers: answers.clone(),
             coordinator,
             partitions: Partitions::new(),
             ingest: Ingest::new(limits.ingest, ledger.clone()),
-            publishing: Publishing::default(),
-            requests: Requests::default(),
-            subscriptions: Subscriptions::new(limits.delivery, ledger.clone()),
+            publishing: Publishing::new(answers.clone()),
+            requests: Requests::new(answers.clone()),
+            subscriptions: Subscriptions::new(limits.delivery, answers),
             trims: TrimLookups::default(),
             groups,
             letters,
@@ -194,26 +199,43 @@ impl Node {
             Event::Greeted(connection, name) => {
                 self.clients.insert(connection, name);
             }
-            Event::Request(lane, request) => self.request(now, lane, request, actions),
+            Event::Request(lane, request) => {
+                self.answers.due(lane.connection, REQUEST_BYTES);
+                self.request(now, lane, request, actions);
+            }
             Event::PublishOpened(lane, open) => self.publish_opened(lane, open, actions),
             Event::Publish(lane, publish, bytes) => self.publish(now, lane, (*publish, bytes), actions),
             Event::SubscribeOpened(lane, open) => self.subscribe_opened(lane, open, actions),
-            Event::SubscribePartition(lane, subscribe) => self.subscribe(now, lane, subscribe, actions),
+            Event::SubscribePartition(lane, subscribe) => {
+                self.answers.due(lane.connection, READER_BYTES);
+                self.subscribe(now, lane, subscribe, actions);
+            }
             Event::UnsubscribePartition(lane, unsubscribe) => {
                 self.note_delivered(lane, unsubscribe.partition);
                 self.subscriptions.stop(lane, unsubscribe.partition, &mut self.partitions);
             }
             Event::Granted(lane, limit_bytes) => self.subscriptions.grant(lane, limit_bytes),
+            Event::GrantedRecords(lane, limit_records) => {
+                self.subscriptions.grant_records(lane, limit_records);
+            }
             Event::Sent(lane, bytes) => self.subscriptions.sent(lane, bytes),
+            Event::Throttled(lane, waits) => {
+                self.publishing.throttled(lane, waits);
+                self.subscriptions.throttled(lane, waits);
+            }
             Event::LaneClosed(lane) => {
                 self.group_lane_closed(now, lane, actions);
                 self.close(lane);
             }
-            Event::Member(lane, said) => self.member(now, lane, said, actions),
+            Event::Member(lane, said) => {
+                self.answers.due(lane.connection, REQUEST_BYTES);
+                self.member(now, lane, said, actions);
+            }
             // What was due has been done by now.
             Event::TimePassed => {}
             Event::Disconnected(connection) => {
                 self.clients.remove(&connection);
+                self.answers.close(connection);
             }
             Event::Written(through) => self.publishing.written(through),
             Event::Durable(through) => self.durable(through, actions),
@@ -243,6 +265,7 @@ impl Node {
             self.publishing.moved(lane, self.now.monotonic_us);
             actions.outgoing.push(Outgoing::Grant(lane, limit));
         }
+        self.answers.settle(&actions.outgoing);
     }
 
     /// The node's memory, for those around it who take some.
@@ -253,6 +276,11 @@ impl Node {
     /// When [`Event::TimePassed`] is to be told, in microseconds on the clock that never goes back.
     pub fn due(&self) -> Option<u64> {
         self.groups.due().into_iter().chain(self.letters.due()).min()
+    }
+
+    /// The memory for answers, for those who hear what is to be answered.
+    pub const fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     /// Takes no new batch from now on.
@@ -305,18 +333,14 @@ impl Node {
 
     fn request(&mut self, now: Now, lane: LaneId, request: Request, actions: &mut Actions) {
         if let Err(refusal) = self.requests.admit(lane) {
-            fail(lane, request.number(), refusal, actions);
+            self.fail_request(lane, request.number(), refusal, actions);
             return;
         }
         let (number, result) = match request {
             Request::Create(create) => {
                 let made = self.coordinator.create(&create.name, create.settings, now.wall);
-                (
-                    create.request,
-                    made.map(|made| {
-                        self.change((lane, create.request), made, TopicChangeKind::Create, actions);
-                    }),
-                )
+                let kind = TopicChangeKind::Create;
+                (create.request, made.map(|made| self.change((lane, create.request), made, kind, actions)))
             }
             Request::Alter(alter) => {
                 let key_time = now.wall.max(self.dedup.clock().now(now));
@@ -337,19 +361,20 @@ impl Node {
                 (request, topic.map(waits))
             }
             Request::List(list) => {
-                let frame = self.coordinator.list(list.request, &list.after).to_frame();
+                let entries = self.page(lane, TopicInfo::BYTES_MAX);
+                let frame = self.coordinator.list(list.request, &list.after, entries).to_frame();
                 actions.outgoing.push(Outgoing::Frames(lane, vec![frame]));
                 return;
             }
             Request::Describe(describe) => {
-                let described = self.describe(&describe);
+                let described = self.describe(lane, &describe);
                 let answer = |description: TopicDescription| {
                     actions.outgoing.push(Outgoing::Frames(lane, vec![description.to_frame()]));
                 };
                 (describe.request, described.map(answer))
             }
             Request::Explain(explain) => {
-                let explained = self.explain(&explain);
+                let explained = self.explain(lane, &explain);
                 let answer = |explanation: Explanation| {
                     actions.outgoing.push(Outgoing::Frames(lane, vec![explanation.to_frame()]));
                 };
@@ -374,6 +399,21 @@ impl Node {
         if let Err(refusal) = result {
             self.refuse_request((lane, number), refusal, actions);
         }
+    }
+
+    /// How many entries of so many bytes the page may have that is answered now: at least one.
+    fn page(&self, lane: LaneId, entry_bytes: usize) -> usize {
+        let most = PAGE_ENTRIES_MAX as usize;
+        let more = self.answers.longer(lane.connection, ((most - 1) * entry_bytes) as u64);
+        1 + usize::try_from(more).map_or(most, |more| more / entry_bytes).min(most - 1)
+    }
+
+    /// A request is refused, with as much of an explanation as there is memory for.
+    fn fail_request(&self, lane: LaneId, request: u32, (code, detail): Refusal, actions: &mut Actions) {
+        let bytes = detail.len() as u64;
+        let is_told = self.answers.longer(lane.connection, bytes) >= bytes;
+        let detail = if is_told { detail } else { String::new() };
+        fail(lane, request, (code, detail), actions);
     }
 
     fn subscribe_opened(&mut self, lane: LaneId, open: SubscribeOpen, actions: &mut Actions) {
@@ -415,7 +455,7 @@ impl Node {
                 }
                 Waiting::Refused(lane, number, refusal) => {
                     self.requests.ended(lane);
-                    fail(lane, number, refusal, actions);
+                    self.fail_request(lane, number, refusal, actions);
                 }
             }
         }
@@ -443,7 +483,7 @@ impl Node {
 }
 
 fn fail(lane: LaneId, request: u32, (code, detail): Refusal, actions: &mut Actions) {
-    let failure = Failure { request, code, retry_after_ms: 0, detail };
+    let failure = Failure { request, code, retry_after_ms: retry_after_ms(code), detail };
     actions.outgoing.push(Outgoing::Frames(lane, vec![failure.to_frame()]));
 }
 

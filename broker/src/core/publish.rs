@@ -8,6 +8,7 @@ use weir_protocol::message::{
 };
 use weir_protocol::units::{Durability, Offset, PartitionKey, TopicId};
 
+use crate::core::answers::{Answers, BATCH_BYTES};
 use crate::core::claims::PendingClaim;
 use crate::core::coordinator::Refusal;
 use crate::core::group::{PendingAck, PendingFailure, PendingLongest};
@@ -17,7 +18,7 @@ use crate::core::{Actions, LaneId, Outgoing, Ticket};
 use weir_protocol::limits::{ACK_ENTRIES_MAX, PUBLISH_EXCEPTIONS_MAX};
 
 /// The publish lanes and the frames on their way to the disk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Publishing {
     lanes: BTreeMap<LaneId, OpenLane>,
     /// In order of ticket.
@@ -26,6 +27,8 @@ pub struct Publishing {
     written: usize,
     /// Results ready to be sent, in order.
     answers: BTreeMap<LaneId, Vec<Answer>>,
+    /// Each batch has memory for its answer from before it was heard until this has left.
+    memory: Answers,
 }
 
 /// A lane and how many of its batches wait for their answer among `pending`.
@@ -35,6 +38,8 @@ struct OpenLane {
     owed: usize,
     /// When a batch or an answer last moved on it.
     moved_us: u64,
+    /// It waits for a quota of its client.
+    is_throttled: bool,
 }
 
 /// The answer to a batch.
@@ -138,10 +143,37 @@ pub enum TopicChangeKind {
     Delete,
 }
 
+impl Answer {
+    /// What was promised for it: all it can take, but for the explanation of a refusal.
+    pub const fn bytes_max(&self) -> u64 {
+        match self {
+            Self::Stored(_, exceptions) => BATCH_BYTES + exceptions_bytes(exceptions.len() as u64),
+            Self::Refused(rejected) => BATCH_BYTES + rejected.detail.len() as u64,
+        }
+    }
+}
+
+/// The longest that what is told of so many records is.
+pub const fn exceptions_bytes(records: u64) -> u64 {
+    let frames = records.div_ceil(PUBLISH_EXCEPTIONS_MAX as u64);
+    frames * PublishExceptions::OVERHEAD_BYTES as u64 + records * RecordException::BYTES as u64
+}
+
 impl Publishing {
+    /// No lane.
+    pub fn new(memory: Answers) -> Self {
+        Self {
+            lanes: BTreeMap::new(),
+            pending: VecDeque::new(),
+            written: 0,
+            answers: BTreeMap::new(),
+            memory,
+        }
+    }
+
     /// A stream became a publish lane.
     pub fn open(&mut self, lane: LaneId, state: PublishLane, now_us: u64) {
-        self.lanes.insert(lane, OpenLane { lane: state, owed: 0, moved_us: now_us });
+        self.lanes.insert(lane, OpenLane { lane: state, owed: 0, moved_us: now_us, is_throttled: false });
     }
 
     /// A lane has ended; results owed to it are dropped when their time comes.
@@ -168,6 +200,18 @@ impl Publishing {
         }
     }
 
+    /// A lane waits for a quota of its client, or does so no more.
+    pub fn throttled(&mut self, lane: LaneId, waits: bool) {
+        if let Some(open) = self.lanes.get_mut(&lane) {
+            open.is_throttled = waits;
+        }
+    }
+
+    /// Whether a lane waits for a quota of its client.
+    pub fn is_throttled(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_some_and(|open| open.is_throttled)
+    }
+
     /// When a batch or an answer last moved on a lane.
     pub fn moved_us(&self, lane: LaneId) -> u64 {
         self.lanes.get(&lane).map_or(0, |open| open.moved_us)
@@ -191,14 +235,18 @@ impl Publishing {
         let waits = self.lanes.get(&lane).is_some_and(|open| open.owed > 0);
         if waits {
             self.wait(last, Waiting::Answer { lane, answer: Some(answer), frame_bytes });
-        } else if self.lanes.contains_key(&lane) {
+            return true;
+        }
+        self.memory.due(lane.connection, answer.bytes_max());
+        if self.lanes.contains_key(&lane) {
             self.answers.entry(lane).or_default().push(answer);
         }
-        waits
+        false
     }
 
     /// The answer to a batch that waited can go.
     pub fn give(&mut self, lane: LaneId, answer: Answer) {
+        self.memory.due(lane.connection, answer.bytes_max());
         if let Some(open) = self.lanes.get_mut(&lane) {
             open.owed -= 1;
             self.answers.entry(lane).or_default().push(answer);

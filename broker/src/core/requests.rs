@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use weir_protocol::ErrorCode;
 
 use crate::core::LaneId;
+use crate::core::answers::{Answers, REQUEST_BYTES};
 use crate::core::coordinator::Refusal;
 
 /// Requests of one connection that may wait. Several times what a client of ours has under way; what a stalled disk makes
@@ -12,16 +13,25 @@ use crate::core::coordinator::Refusal;
 pub const REQUESTS_WAITING_MAX: usize = 1024;
 
 /// The requests that wait, by control stream. A stream that has ended is counted until its last one is done.
-#[derive(Debug, Default)]
-pub struct Requests(BTreeMap<LaneId, usize>);
+#[derive(Debug)]
+pub struct Requests {
+    waiting: BTreeMap<LaneId, usize>,
+    /// A request that waits keeps the memory for its answer.
+    answers: Answers,
+}
 
 impl Requests {
+    /// None waits.
+    pub const fn new(answers: Answers) -> Self {
+        Self { waiting: BTreeMap::new(), answers }
+    }
+
     /// Whether one more may come.
     ///
     /// # Errors
     /// [`ErrorCode::Throttled`] if as many wait as may.
     pub fn admit(&self, lane: LaneId) -> Result<(), Refusal> {
-        if self.0.get(&lane).is_none_or(|waiting| *waiting < REQUESTS_WAITING_MAX) {
+        if self.waiting.get(&lane).is_none_or(|waiting| *waiting < REQUESTS_WAITING_MAX) {
             return Ok(());
         }
         let detail = format!("{REQUESTS_WAITING_MAX} requests of this connection wait for their answers");
@@ -30,7 +40,8 @@ impl Requests {
 
     /// One begins to wait.
     pub fn begun(&mut self, lane: LaneId) {
-        *self.0.entry(lane).or_default() += 1;
+        *self.waiting.entry(lane).or_default() += 1;
+        self.answers.wait(lane.connection, REQUEST_BYTES);
     }
 
     /// One has waited.
@@ -38,10 +49,11 @@ impl Requests {
     /// # Panics
     /// If none waits.
     pub fn ended(&mut self, lane: LaneId) {
-        let waiting = self.0.get_mut(&lane).expect("only what has begun ends");
+        let waiting = self.waiting.get_mut(&lane).expect("only what has begun ends");
         *waiting -= 1;
         if *waiting == 0 {
-            self.0.remove(&lane);
+            self.waiting.remove(&lane);
         }
+        self.answers.due(lane.connection, REQUEST_BYTES);
     }
 }

@@ -12,16 +12,17 @@ use weir_protocol::error::DecodeError;
 use weir_protocol::frame::{FRAME_HEADER_BYTES, FrameKind, RawFrame};
 use weir_protocol::limits::{BATCH_FRAME_OVERHEAD_BYTES, REQUEST_FRAME_BYTES_MAX};
 use weir_protocol::message::{
-    Grant, Hello, JoinGroup, Message, PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits, SubscribeOpen,
-    SubscribePartition, UnsubscribePartition, Welcome,
+    Grant, GrantRecords, Hello, JoinGroup, Message, PROTOCOL_VERSION, Publish, PublishOpen, ServerLimits,
+    SubscribeOpen, SubscribePartition, UnsubscribePartition, Welcome,
 };
 use weir_protocol::units::Incarnation;
 use weir_protocol::{Credit, ErrorCode, Problem};
 
+use crate::core::answers::{Answers, BATCH_BYTES, READER_BYTES, REQUEST_BYTES};
 use crate::core::deframe::{Announced, Deframer, Found};
 use crate::core::event::FromMember;
 use crate::core::ingest;
-use crate::core::ledger::{Ledger, Reservation};
+use crate::core::ledger::Reservation;
 use crate::core::{ConnectionId, Event, LaneId, StreamId};
 use crate::pool::BufferPool;
 use said::{from_member, request};
@@ -63,7 +64,7 @@ pub struct Session {
     connection: ConnectionId,
     identity: Identity,
     pool: BufferPool,
-    ledger: Ledger,
+    answers: Answers,
     greeted: bool,
     client_name: String,
     streams: BTreeMap<StreamId, Stream>,
@@ -77,6 +78,8 @@ struct Stream {
     announced: Option<Announced>,
     /// The memory of the batch that is arriving.
     memory: Option<Reservation>,
+    /// The memory for the answer to what is arriving.
+    promised: u64,
 }
 
 /// How far the bytes that arrived were heard.
@@ -85,8 +88,10 @@ struct Stream {
 pub enum Heard {
     /// All of them.
     All,
-    /// These wait for memory: they are to be heard again, before anything that comes later.
+    /// These wait for memory for a batch: they are to be heard again, before anything that comes later.
     NoRoom(Bytes),
+    /// These wait until the client takes answers, or what was asked before is answered.
+    Owed(Bytes),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,20 +104,45 @@ enum Role {
     New,
     /// Batches come, within this credit.
     Publish(Credit),
-    /// Batches go, within this many bytes in all.
-    Subscribe(u64),
+    /// Batches go, within these limits.
+    Subscribe(Granted),
     /// A member of a group speaks.
     Member,
 }
 
+/// What a lane of a subscription may be sent in all.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    bytes: u64,
+    /// `None` as long as records have no limit.
+    records: Option<u64>,
+}
+
+impl Granted {
+    /// Takes a grant. Says what happened; nothing if it changes nothing.
+    fn raise(&mut self, lane: LaneId, frame: &RawFrame) -> Result<Option<Event>, DecodeError> {
+        if frame.kind == FrameKind::Grant {
+            let limit_bytes = Grant::from_frame(frame)?.limit_bytes;
+            let raises = limit_bytes > self.bytes;
+            self.bytes = self.bytes.max(limit_bytes);
+            return Ok(raises.then_some(Event::Granted(lane, limit_bytes)));
+        }
+        let limit_records = GrantRecords::from_frame(frame)?.limit_records;
+        let raises = self.records.is_none_or(|records| limit_records > records);
+        self.records = self.records.max(Some(limit_records));
+        Ok(raises.then_some(Event::GrantedRecords(lane, limit_records)))
+    }
+}
+
 impl Session {
     /// A connection that has said nothing yet.
-    pub fn new(connection: ConnectionId, identity: Identity, (pool, ledger): (BufferPool, Ledger)) -> Self {
+    pub fn new(connection: ConnectionId, identity: Identity, (pool, answers): (BufferPool, Answers)) -> Self {
+        answers.open(connection);
         Self {
             connection,
             identity,
             pool,
-            ledger,
+            answers,
             greeted: false,
             client_name: String::new(),
             streams: BTreeMap::new(),
@@ -133,12 +163,14 @@ impl Session {
     pub fn opened(&mut self, stream: StreamId) {
         let role = if self.streams.is_empty() && !self.greeted { Role::Greeting } else { Role::New };
         let deframer = Deframer::default();
-        self.streams.insert(stream, Stream { deframer, role, announced: None, memory: None });
+        let state = Stream { deframer, role, announced: None, memory: None, promised: 0 };
+        self.streams.insert(stream, state);
     }
 
     /// A stream has ended, in whatever way.
     pub fn ended(&mut self, stream: StreamId, actions: &mut SessionActions) {
         let Some(ended) = self.streams.remove(&stream) else { return };
+        self.answers.withdraw(self.connection, ended.promised);
         match ended.role {
             Role::Publish(_) | Role::Subscribe(_) | Role::Member => {
                 actions.events.push(Event::LaneClosed(self.lane(stream)))
@@ -175,6 +207,11 @@ impl Session {
             .is_some_and(|stream| matches!(stream.role, Role::New) || !stream.deframer.is_between_frames())
     }
 
+    /// Bytes promised for the answers to frames that are arriving.
+    pub fn promised(&self) -> u64 {
+        self.streams.values().map(|stream| stream.promised).sum()
+    }
+
     /// The node lets a publish lane send more. Gives the frame that tells the peer.
     pub fn grant(&mut self, stream: StreamId, limit_bytes: u64) -> Option<Bytes> {
         let Role::Publish(credit) = &mut self.streams.get_mut(&stream)?.role else { return None };
@@ -194,9 +231,16 @@ impl Session {
         loop {
             let Some(state) = self.streams.get_mut(&stream) else { return Ok(Heard::All) };
             if let Some(announced) = state.announced {
-                state.memory = ingest::admit(&self.ledger, announced.frame_bytes());
-                if state.memory.is_none() {
-                    return Ok(Heard::NoRoom(bytes));
+                let answer = answer_bytes(announced.kind);
+                if state.promised == 0 && !self.answers.promise(self.connection, answer) {
+                    return Ok(Heard::Owed(bytes));
+                }
+                state.promised = answer;
+                if announced.kind == FrameKind::Publish {
+                    state.memory = ingest::admit(self.answers.ledger(), announced.frame_bytes());
+                    if state.memory.is_none() {
+                        return Ok(Heard::NoRoom(bytes));
+                    }
                 }
                 state.announced = None;
             }
@@ -219,6 +263,8 @@ impl Session {
     fn frame(&mut self, stream: StreamId, frame: &RawFrame, actions: &mut SessionActions) -> Result<(), Bad> {
         let lane = self.lane(stream);
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
+        // From here on the node answers for it.
+        state.promised = 0;
         let event = match (state.role, frame.kind) {
             (Role::Greeting, FrameKind::Hello) => {
                 let welcome = greet(&Hello::from_frame(frame)?, &self.identity)?;
@@ -240,7 +286,7 @@ impl Session {
             }
             (Role::New, FrameKind::SubscribeOpen) => {
                 let open = SubscribeOpen::from_frame(frame)?;
-                state.role = Role::Subscribe(open.limit_bytes);
+                state.role = Role::Subscribe(Granted { bytes: open.limit_bytes, records: None });
                 Event::SubscribeOpened(lane, open)
             }
             (Role::New, FrameKind::JoinGroup) => {
@@ -253,7 +299,6 @@ impl Session {
                 let publish = Publish::from_frame(frame).map_err(|error| {
                     rule(ErrorCode::BatchCorrupt, &format!("stream {}: {error}", stream.0))
                 })?;
-                // From here on the node answers for it.
                 let _taken = memory.map(Reservation::hand_over);
                 let bytes = (FRAME_HEADER_BYTES + frame.body.len()) as u64;
                 Event::Publish(lane, Box::new(publish), bytes)
@@ -264,14 +309,13 @@ impl Session {
             (Role::Subscribe(_), FrameKind::UnsubscribePartition) => {
                 Event::UnsubscribePartition(lane, UnsubscribePartition::from_frame(frame)?)
             }
-            (Role::Subscribe(granted), FrameKind::Grant) => {
-                let limit_bytes = Grant::from_frame(frame)?.limit_bytes;
-                if limit_bytes <= granted {
+            (Role::Subscribe(mut granted), FrameKind::Grant | FrameKind::GrantRecords) => {
+                let Some(event) = granted.raise(lane, frame)? else {
                     actions.idle_frames += 1;
                     return Ok(());
-                }
-                state.role = Role::Subscribe(limit_bytes);
-                Event::Granted(lane, limit_bytes)
+                };
+                state.role = Role::Subscribe(granted);
+                event
             }
             (Role::Control, _) => Event::Request(lane, request(frame)?),
             (role, kind) => {
@@ -309,9 +353,17 @@ impl Role {
         }
     }
 
-    /// Decides on a frame by its header. Gives it back if memory is to be taken for its body.
+    /// Decides on a frame by its header. Gives it back if memory is to be taken for its body or its answer.
     fn admit(&mut self, announced: Announced) -> Result<Option<Announced>, Violation> {
-        let Self::Publish(credit) = self else { return Ok(None) };
+        let Self::Publish(credit) = self else {
+            let is_answered = match self {
+                Self::Control | Self::Member => true,
+                Self::New => announced.kind == FrameKind::JoinGroup,
+                Self::Subscribe(_) => announced.kind == FrameKind::SubscribePartition,
+                Self::Greeting | Self::Publish(_) => false,
+            };
+            return Ok(is_answered.then_some(announced));
+        };
         if announced.kind != FrameKind::Publish {
             let detail = format!("a {:?} frame has no place on a publish stream", announced.kind);
             return Err(Violation { code: ErrorCode::Protocol, detail });
@@ -320,6 +372,16 @@ impl Role {
             .spend(announced.frame_bytes())
             .map_err(|error| Violation { code: ErrorCode::CreditExceeded, detail: error.to_string() })?;
         Ok(Some(announced))
+    }
+}
+
+/// The shortest answer to a frame that has one.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other frames with an answer are requests")]
+const fn answer_bytes(kind: FrameKind) -> u64 {
+    match kind {
+        FrameKind::Publish => BATCH_BYTES,
+        FrameKind::SubscribePartition => READER_BYTES,
+        _ => REQUEST_BYTES,
     }
 }
 

@@ -5,17 +5,18 @@
 
 mod lane;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use weir_protocol::message::{
-    Deliver, Gap, GapReason, Message, PartitionEnded, PartitionStarted, StartAt, Wait, WaitId,
+    Deliver, Gap, GapReason, Message, PartitionEnded, PartitionStarted, StartAt, Wait, WaitId, WaitsFor,
 };
 use weir_protocol::units::{Offset, PartitionId, PartitionKey, TopicId};
-use weir_protocol::{Credit, ErrorCode};
+use weir_protocol::{Credit, ErrorCode, RecordCredit};
 
 use lane::{Cursor, Lane, State};
 
+use crate::core::answers::Answers;
 use crate::core::event::ColdWant;
 use crate::core::group::Reading;
 use crate::core::ledger::{Ledger, Pool};
@@ -48,6 +49,7 @@ pub struct DeliveryLimits {
 pub struct Subscriptions {
     limits: DeliveryLimits,
     ledger: Ledger,
+    answers: Answers,
     lanes: BTreeMap<LaneId, Lane>,
     /// Lanes that may have something to send; a lane is in it at most once.
     queue: VecDeque<LaneId>,
@@ -55,6 +57,8 @@ pub struct Subscriptions {
     reads: usize,
     /// Lanes that wait for memory, in turn; a lane is in it at most once.
     short: VecDeque<LaneId>,
+    /// Lanes that wait for a quota of their client.
+    throttled: BTreeSet<LaneId>,
 }
 
 /// Lanes that waited for memory and are tried in one turn of the node: enough that some of them may go on, and few
@@ -63,13 +67,15 @@ const SHORT_LANES_TRIED: usize = 16;
 
 impl Subscriptions {
     /// No lane.
-    pub fn new(limits: DeliveryLimits, ledger: Ledger) -> Self {
+    pub fn new(limits: DeliveryLimits, answers: Answers) -> Self {
         Self {
             limits,
-            ledger,
+            ledger: answers.ledger().clone(),
+            answers,
             lanes: BTreeMap::new(),
             queue: VecDeque::new(),
             short: VecDeque::new(),
+            throttled: BTreeSet::new(),
             reads: 0,
         }
     }
@@ -79,6 +85,7 @@ impl Subscriptions {
         let state = Lane {
             topic,
             credit: Credit::new(limit_bytes),
+            records: RecordCredit::default(),
             outbox: self.ledger.account_of(Pool::Delivery),
             positions: self.ledger.account_of(Pool::Connections),
             moved_us: now_us,
@@ -99,6 +106,7 @@ impl Subscriptions {
         let Some(closed) = self.lanes.remove(&lane) else { return };
         self.queue.retain(|queued| *queued != lane);
         self.short.retain(|short| *short != lane);
+        self.throttled.remove(&lane);
         for partition in closed.cursors.keys() {
             if let Some(partition) = partitions.get_mut(&key(closed.topic, *partition)) {
                 partition.forget(lane);
@@ -112,6 +120,24 @@ impl Subscriptions {
             && state.credit.grant(limit_bytes)
         {
             self.enqueue(lane);
+        }
+    }
+
+    /// The client lets more records be sent.
+    pub fn grant_records(&mut self, lane: LaneId, limit_records: u64) {
+        if let Some(state) = self.lanes.get_mut(&lane)
+            && state.records.grant(limit_records)
+        {
+            self.enqueue(lane);
+        }
+    }
+
+    /// A lane waits for a quota of its client, or does so no more.
+    pub fn throttled(&mut self, lane: LaneId, waits: bool) {
+        if waits && self.lanes.contains_key(&lane) {
+            self.throttled.insert(lane);
+        } else {
+            self.throttled.remove(&lane);
         }
     }
 
@@ -135,6 +161,7 @@ impl Subscriptions {
         actions: &mut Actions,
     ) {
         let cursors_max = self.limits.cursors_per_lane_max;
+        let reader = Reader { lane, partition: id, generation };
         let Some(state) = self.lanes.get_mut(&lane) else { return };
         let key = key(state.topic, id);
         state.drop_cursor(id);
@@ -143,23 +170,23 @@ impl Subscriptions {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
         let Some(partition) = partitions.get_mut(&key) else {
             let detail = format!("topic {} has no partition {id}", state.topic);
-            end(lane, (id, generation), (ErrorCode::PartitionNotFound, detail), None, actions);
+            end(&self.answers, reader, (ErrorCode::PartitionNotFound, detail), None, actions);
             return;
         };
         partition.forget(lane);
         if state.cursors.len() >= cursors_max {
             let detail = format!("a lane reads at most {cursors_max} partitions");
-            end(lane, (id, generation), (ErrorCode::TooManySubscriptions, detail), Some(partition), actions);
+            end(&self.answers, reader, (ErrorCode::TooManySubscriptions, detail), Some(partition), actions);
             return;
         }
         if self.reads >= COLD_READS_MAX || state.reads >= cursors_max {
             let detail = "too many reads of stored records are under way".to_owned();
-            end(lane, (id, generation), (ErrorCode::Throttled, detail), Some(partition), actions);
+            end(&self.answers, reader, (ErrorCode::Throttled, detail), Some(partition), actions);
             return;
         }
         if !state.positions.grow(CURSOR_BYTES) {
             let detail = "the broker has no memory for more readers".to_owned();
-            end(lane, (id, generation), (ErrorCode::TooManySubscriptions, detail), Some(partition), actions);
+            end(&self.answers, reader, (ErrorCode::Throttled, detail), Some(partition), actions);
             return;
         }
         if let Some(Reading { position, bound }) = leased {
@@ -175,13 +202,13 @@ impl Subscriptions {
             StartAt::Offset(offset) => {
                 let detail = format!("offset {offset} is not within {log_start}..={high_watermark}");
                 state.positions.shrink(CURSOR_BYTES);
-                end(lane, (id, generation), (ErrorCode::OffsetOutOfRange, detail), Some(partition), actions);
+                end(&self.answers, reader, (ErrorCode::OffsetOutOfRange, detail), Some(partition), actions);
                 return;
             }
             StartAt::Lease(lease) => {
                 let detail = format!("lease {lease} has ended");
                 state.positions.shrink(CURSOR_BYTES);
-                end(lane, (id, generation), (ErrorCode::Fenced, detail), Some(partition), actions);
+                end(&self.answers, reader, (ErrorCode::Fenced, detail), Some(partition), actions);
                 return;
             }
             StartAt::Time(time) => match partition.offset_at(time) {
@@ -233,7 +260,8 @@ impl Subscriptions {
                     state.release(reserved);
                 }
                 let refusal = (ErrorCode::TopicDeleted, "the topic was deleted".to_owned());
-                end(*lane, (id, cursor.generation), refusal, None, actions);
+                let reader = Reader { lane: *lane, partition: id, generation: cursor.generation };
+                end(&self.answers, reader, refusal, None, actions);
             }
         }
     }
@@ -269,16 +297,23 @@ impl Subscriptions {
         match &answer.result {
             ColdResult::Batches { bytes, end } => {
                 let (bytes, end) = cursor.below_bound(bytes, *end);
-                let frame_bytes = (Deliver::OVERHEAD_BYTES + bytes.len()) as u64;
+                let found = Found::within(&state.records, &bytes, end);
+                if state.records.is_limited() && found.bytes.is_empty() {
+                    // Others of the lane have used up the records it may be sent: it is read again when there are more.
+                    return self.enqueue(lane);
+                }
+                let frame_bytes = (Deliver::OVERHEAD_BYTES + found.bytes.len()) as u64;
                 // The read may be of an earlier start of the same number, with more set aside.
                 if frame_bytes > available || !state.outbox.grow(frame_bytes) {
                     cursor.state = State::Starved(frame_bytes);
                     return self.enqueue(lane);
                 }
-                cursor.position = cursor.position.max(end);
+                cursor.position = cursor.position.max(found.end);
                 state.credit.spend(frame_bytes).expect("it is available");
-                let front = Deliver::front(id, generation, partition.high_watermark(), bytes.len());
-                let pieces = vec![Bytes::copy_from_slice(&front), bytes];
+                state.records.spend(found.records).expect("found within the credit");
+                let high_watermark = partition.high_watermark();
+                let front = Deliver::front(id, generation, high_watermark, found.bytes.len());
+                let pieces = vec![Bytes::copy_from_slice(&front), found.bytes];
                 actions.outgoing.push(Outgoing::Delivery(lane, pieces));
             }
             // Others of the lane may go before it until it is its turn.
@@ -294,8 +329,9 @@ impl Subscriptions {
             }
             ColdResult::Failed => {
                 state.drop_cursor(id);
+                let reader = Reader { lane, partition: id, generation };
                 let refusal = (ErrorCode::Internal, "the disk failed to read records".to_owned());
-                end(lane, (id, generation), refusal, Some(partition), actions);
+                end(&self.answers, reader, refusal, Some(partition), actions);
             }
             // The partition's own bounds have moved by now: the next turn sees that.
             ColdResult::Trimmed { .. } | ColdResult::NotFlushed | ColdResult::Offset(_) => {}
@@ -324,8 +360,9 @@ impl Subscriptions {
                 if let Some(state) = self.lanes.get_mut(&lane) {
                     state.drop_cursor(key.partition);
                 }
+                let reader = Reader { lane, partition: key.partition, generation };
                 let refusal = (ErrorCode::Internal, "the time index cannot be read".to_owned());
-                end(lane, (key.partition, generation), refusal, Some(partition), actions);
+                end(&self.answers, reader, refusal, Some(partition), actions);
                 return;
             }
         };
@@ -441,7 +478,11 @@ impl Subscriptions {
             state.cursors.iter().map(move |(id, cursor)| {
                 let partition = partitions.get(&key(state.topic, *id));
                 let end = partition.map_or(Offset::ZERO, Partition::high_watermark);
-                let waits_for = state.cause(cursor, &self.limits);
+                let cause = state.cause(cursor, &self.limits);
+                let is_throttled = self.throttled.contains(lane) && cause != WaitsFor::Records;
+                let has_all = cause == WaitsFor::RecordsCredit && cursor.position >= end;
+                let cause = if has_all { WaitsFor::Records } else { cause };
+                let waits_for = if is_throttled && !has_all { WaitsFor::ReadQuota } else { cause };
                 let since_us = now.monotonic_us.saturating_sub(state.moved_us);
                 Wait {
                     id: WaitId {
@@ -467,17 +508,56 @@ impl Subscriptions {
     }
 }
 
+/// What was found in segments, as far as it can be sent.
+struct Found {
+    bytes: Bytes,
+    records: u64,
+    end: Offset,
+}
+
+impl Found {
+    /// The batches at the front that are within the credit.
+    fn within(credit: &RecordCredit, bytes: &Bytes, end: Offset) -> Self {
+        if !credit.is_limited() {
+            let records = Deliver::measures(bytes).map(|batch| u64::from(batch.records)).sum();
+            return Self { bytes: bytes.clone(), records, end };
+        }
+        let (mut length, mut records, mut until) = (0, 0, end);
+        for batch in Deliver::measures(bytes) {
+            if !credit.may_send_behind(records) {
+                break;
+            }
+            length += batch.bytes;
+            records += u64::from(batch.records);
+            until = batch.end_offset();
+        }
+        Self { bytes: bytes.slice(..length), records, end: until }
+    }
+}
+
 const fn key(topic: TopicId, partition: PartitionId) -> PartitionKey {
     PartitionKey { topic, partition }
 }
 
-fn end(
+/// Who reads: what it is told names the start it belongs to.
+#[derive(Clone, Copy)]
+struct Reader {
     lane: LaneId,
-    (partition, generation): (PartitionId, u32),
+    partition: PartitionId,
+    generation: u32,
+}
+
+/// Tells a reader that it ends, with as much of an explanation as there is memory for.
+fn end(
+    answers: &Answers,
+    Reader { lane, partition, generation }: Reader,
     (code, detail): (ErrorCode, String),
     known: Option<&Partition>,
     actions: &mut Actions,
 ) {
+    let length = detail.len() as u64;
+    let is_told = answers.longer(lane.connection, length) >= length;
+    let detail = if is_told { detail } else { String::new() };
     let ended = PartitionEnded {
         partition,
         generation,

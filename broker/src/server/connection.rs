@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use weir_protocol::ErrorCode;
 
+use crate::core::answers::Answers;
 use crate::core::conduct::Conduct;
-use crate::core::ledger::Ledger;
 use crate::core::session::{Heard, Identity, Session, SessionActions, Violation};
 use crate::core::windows::Windows;
 use crate::core::{ConnectionId, Event, LaneId, StreamId};
@@ -35,7 +35,7 @@ use crate::server::node::ToNode;
 use crate::server::transport::admit;
 pub(crate) use account::SharedQuotas;
 use account::{Account, Open, Slot};
-use outbox::{Answers, FIRST_PIECES, Outbox};
+use outbox::{FIRST_PIECES, Outbox, Owed};
 use outgoing::turn_away;
 
 /// Frames a connection may be owed. What a peer is owed is bounded by its credit and its requests; one that does not
@@ -77,15 +77,16 @@ struct Peer {
     conduct: RefCell<Conduct>,
     account: Account,
     windows: RefCell<Windows>,
-    answers: Rc<Answers>,
+    owed: Rc<Owed>,
     outboxes: RefCell<BTreeMap<StreamId, Rc<Outbox>>>,
     context: Context,
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger): (Context, Ledger)) {
+pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, answers): (Context, Answers)) {
     let Accepted { connection, place: _place, profile: _ } = accepted;
-    let session = Session::new(id, context.identity.clone(), (context.pool.clone(), ledger.clone()));
+    let ledger = answers.ledger().clone();
+    let session = Session::new(id, context.identity.clone(), (context.pool.clone(), answers.clone()));
     let peer = Rc::new(Peer {
         id,
         connection,
@@ -93,7 +94,7 @@ pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger
         conduct: RefCell::new(Conduct::new(context.limits.conduct())),
         account: Account::new(&context.quotas, ledger.clone(), context.clock),
         windows: RefCell::new(Windows::new(ledger, context.limits.window_bytes)),
-        answers: Rc::default(),
+        owed: Rc::new(Owed::new(id, answers)),
         outboxes: RefCell::default(),
         context,
     });
@@ -117,8 +118,9 @@ pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger
                 }
             },
             drained = outgoing.drain(&mut items) => {
-                for item in items.drain(..) {
-                    peer.send(item);
+                let news = items.drain(..).filter_map(|item| peer.send(item)).map(ToNode::Event).collect();
+                if !peer.tell(news).await {
+                    break;
                 }
                 if drained == Drained::Closed {
                     peer.close(ErrorCode::TimedOut, "answers were not taken");
@@ -129,7 +131,9 @@ pub(crate) async fn serve(id: ConnectionId, accepted: Accepted, (context, ledger
                 greeting_due = false;
                 peer.expect_greeting();
             }
-            () = peer.account.due() => peer.release(),
+            () = peer.account.due() => if !peer.tell(peer.release()).await {
+                break;
+            },
             () = peer.context.going_away.cancelled(), if !told_to_leave => {
                 told_to_leave = true;
                 peer.go_away();
@@ -167,7 +171,7 @@ impl Peer {
             }
         };
         let stream = StreamId(u64::from(VarInt::from(receive.id())));
-        let outbox = Rc::new(Outbox::new(&self.answers));
+        let outbox = Rc::new(Outbox::new(&self.owed));
         self.outboxes.borrow_mut().insert(stream, Rc::clone(&outbox));
         self.session.borrow_mut().opened(stream);
         let open = Open::count(&self.context.metrics);
@@ -183,32 +187,27 @@ impl Peer {
         _slot: Rc<Slot>,
     ) {
         let mut pieces: Vec<Bytes> = vec![Bytes::new(); FIRST_PIECES];
-        let mut actions = SessionActions::default();
-        let mut gate = self.context.gate.clone();
-        let mut unheard = VecDeque::new();
+        let (mut actions, mut gate) = (SessionActions::default(), self.context.gate.clone());
+        let (mut unheard, mut is_owed) = (VecDeque::new(), false);
         // A new stream says what it is for.
         let mut begun = Some(Instant::now());
         loop {
-            self.answers.room().await;
             if self.session.borrow().needs_memory(stream) && !*gate.borrow() {
                 if gate.wait_for(|open| *open).await.is_err() {
                     return;
                 }
                 begun = begun.map(|_| Instant::now());
             }
-            if unheard.is_empty() {
-                let read = receive.read_chunks(&mut pieces);
-                let within = self.context.limits.stalled_within;
-                let heard = match begun {
-                    Some(begun) => timeout_at(begun + within, read).await,
-                    None => Ok(read.await),
+            if is_owed {
+                // The peer does not take its answers, or they wait for the disk: that is no frame that does not go on.
+                self.owed.less().await;
+                begun = begun.map(|_| Instant::now());
+            } else if unheard.is_empty() {
+                let read = match self.read((stream, &mut receive), &mut pieces, begun).await {
+                    Ok(read) => read,
+                    Err(violation) => return self.violated(&violation),
                 };
-                let Ok(heard) = heard else {
-                    let detail =
-                        format!("stream {}: a frame was begun and did not end in {within:?}", stream.0);
-                    return self.violated(&Violation { code: ErrorCode::TimedOut, detail });
-                };
-                match heard {
+                match read {
                     Ok(Some(count)) => unheard.extend(pieces.iter_mut().take(count).map(std::mem::take)),
                     Ok(None)
                     | Err(
@@ -232,18 +231,19 @@ impl Peer {
                 // Others were quicker than this stream; the gate closes in the node's next turn.
                 tokio::task::yield_now().await;
             }
-            if let Err(violation) = self.receive(stream, &mut unheard, &mut actions) {
-                return self.violated(&violation);
-            }
+            is_owed = match self.receive(stream, &mut unheard, &mut actions) {
+                Ok(is_owed) => is_owed,
+                Err(violation) => return self.violated(&violation),
+            };
             begun = self.begun(stream, begun, &actions);
             for (stream, frame) in actions.frames.drain(..) {
                 // The greeting is the only frame a session answers itself.
                 if let Err(throttled) = self.account.enter(&self.identity()) {
-                    self.answer(stream, vec![self.failure(&throttled)]);
+                    self.say(stream, self.failure(&throttled));
                     return outbox.finish();
                 }
                 admit(&self.connection, &self.context.limits);
-                self.answer(stream, vec![frame]);
+                self.say(stream, frame);
             }
             if !self.tell(actions.events.drain(..).map(ToNode::Event).collect()).await {
                 return;
@@ -254,25 +254,45 @@ impl Peer {
         outbox.finish();
     }
 
-    /// Hears pieces of a stream, until one of them has to wait for memory.
+    /// Reads from a stream, no longer than a frame may take that was begun.
+    async fn read(
+        &self,
+        (stream, receive): (StreamId, &mut RecvStream),
+        pieces: &mut [Bytes],
+        begun: Option<Instant>,
+    ) -> Result<Result<Option<usize>, ReadError>, Violation> {
+        let read = receive.read_chunks(pieces);
+        let Some(begun) = begun else { return Ok(read.await) };
+        let within = self.context.limits.stalled_within;
+        timeout_at(begun + within, read).await.map_err(|_elapsed| {
+            let detail = format!("stream {}: a frame was begun and did not end in {within:?}", stream.0);
+            Violation { code: ErrorCode::TimedOut, detail }
+        })
+    }
+
+    /// Hears pieces of a stream, until one of them has to wait for memory. Says whether it is that for answers.
     fn receive(
         &self,
         stream: StreamId,
         unheard: &mut VecDeque<Bytes>,
         actions: &mut SessionActions,
-    ) -> Result<(), Violation> {
+    ) -> Result<bool, Violation> {
         let mut session = self.session.borrow_mut();
         while let Some(piece) = unheard.pop_front() {
-            if let Heard::NoRoom(rest) = session.receive(stream, piece, actions)? {
-                unheard.push_front(rest);
-                return Ok(());
-            }
+            let (rest, is_owed) = match session.receive(stream, piece, actions)? {
+                Heard::All => continue,
+                Heard::NoRoom(rest) => (rest, false),
+                Heard::Owed(rest) => (rest, true),
+            };
+            unheard.push_front(rest);
+            return Ok(is_owed);
         }
         drop(session);
         match std::mem::take(&mut actions.idle_frames) {
-            0 => Ok(()),
-            idle => self.conduct.borrow_mut().idle_frames(idle, self.now_us()),
+            0 => {}
+            idle => self.conduct.borrow_mut().idle_frames(idle, self.now_us())?,
         }
+        Ok(false)
     }
 
     /// Since when a stream is in the middle of a frame. Batches are long: it is enough that they go on.
@@ -307,21 +327,31 @@ impl Peer {
         let lane = LaneId { connection: self.id, stream };
         let mut pieces = Vec::new();
         loop {
-            let Some(delivered) = outbox.next(&mut pieces).await else { break };
+            let Some(taken) = outbox.next(&mut pieces).await else { break };
+            let delivered = taken.deliveries;
             let bytes: usize = pieces.iter().map(Bytes::len).sum();
             self.context.metrics.bytes_sent.add(bytes as u64);
             self.context.metrics.bytes_delivered.add(delivered);
             if let Some(window) = self.windows.borrow_mut().sent(bytes as u64) {
                 self.connection.set_send_window(window.into());
             }
-            if !self.write(&mut send, &mut pieces).await {
+            let goes_on = self.write(&mut send, &mut pieces).await;
+            outbox.left(taken);
+            if !goes_on {
                 break;
             }
             if delivered > 0 {
                 let wait = self.account.read(delivered);
                 if !wait.is_zero() {
                     self.context.metrics.throttled.increment();
+                    let throttled = |waits| vec![ToNode::Event(Event::Throttled(lane, waits))];
+                    if !self.tell(throttled(true)).await {
+                        break;
+                    }
                     tokio::time::sleep(wait).await;
+                    if !self.tell(throttled(false)).await {
+                        break;
+                    }
                 }
             }
             if delivered > 0 && !self.tell(vec![ToNode::Event(Event::Sent(lane, delivered))]).await {

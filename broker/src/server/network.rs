@@ -105,7 +105,8 @@ impl Network {
         let going_away = self.context.going_away.clone();
         let closed = CancellationToken::new();
         let connections = TaskTracker::new();
-        let ledger = node.node.ledger().clone();
+        let answers = node.node.answers().clone();
+        let ledger = answers.ledger().clone();
         let node = tokio::task::spawn_local(node.run());
         let http = self.metrics_listener.map(|listener| {
             tokio::task::spawn_local(http::serve(listener, Arc::clone(&metrics), closed.clone()))
@@ -121,7 +122,7 @@ impl Network {
         let (context, tracker) = (self.context, connections.clone());
         let welcome = move |accepted: Accepted| {
             next.set(next.get() + 1);
-            let shared = (context.clone(), ledger.clone());
+            let shared = (context.clone(), answers.clone());
             tracker.spawn_local(serve(ConnectionId(next.get()), accepted, shared));
         };
         let door = tokio::task::spawn_local(door.run(going_away.clone(), welcome));

@@ -33,7 +33,7 @@ pub struct ConsumerBuilder {
     partitions: Option<BTreeSet<u32>>,
     pub(super) start: Option<Start>,
     group: Option<Membership>,
-    pub(super) messages: usize,
+    pub(super) messages: Option<NonZeroU32>,
     bytes: usize,
 }
 
@@ -44,6 +44,7 @@ impl fmt::Debug for ConsumerBuilder {
             .field("partitions", &self.partitions)
             .field("start", &self.start)
             .field("group", &self.group)
+            .field("messages", &self.messages)
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
@@ -57,7 +58,7 @@ impl ConsumerBuilder {
             partitions: None,
             start: None,
             group: None,
-            messages: usize::MAX,
+            messages: None,
             bytes: 8 << 20,
         }
     }
@@ -120,10 +121,13 @@ impl ConsumerBuilder {
         self.group.get_or_insert_with(Membership::default)
     }
 
-    /// How much is read ahead: `bytes` is what the broker may send before the application takes it, 8 MiB by default, but at
-    /// least one largest frame for each lane. `messages` bounds what one `recv_batch` returns.
+    /// How much is read ahead: what the broker may send before the application takes it.
+    ///
+    /// `bytes` is 8 MiB by default, but at least one largest frame for each lane. `messages` has no limit by default, and also
+    /// bounds what one `recv_batch` returns. Messages come in batches that are not divided: a batch comes while one message is
+    /// left, so that on each lane the last batch may exceed it. Each lane has its share of both.
     pub fn credit(mut self, messages: NonZeroU32, bytes: usize) -> Self {
-        self.messages = usize::try_from(messages.get()).unwrap_or(usize::MAX);
+        self.messages = Some(messages);
         self.bytes = bytes;
         self
     }
@@ -167,9 +171,15 @@ impl ConsumerBuilder {
         let machine = Machine::new(options);
         let consumer = Arc::new(ConsumerShared::new(Arc::clone(&shared), &self.topic, machine, pool_bytes));
         shared.tasks.spawn_on(subscribe::run(Arc::clone(&consumer)), &shared.runtime);
-        let reading = Reading::new(consumer, self.client, topic.id, self.messages);
+        let most = self.messages_max();
+        let reading = Reading::new(consumer, self.client, topic.id, most);
         reading.started().await?;
         Ok(reading)
+    }
+
+    /// How many messages are returned at a time.
+    pub(super) fn messages_max(&self) -> usize {
+        self.messages.map_or(usize::MAX, |messages| usize::try_from(messages.get()).unwrap_or(usize::MAX))
     }
 
     /// How the machine is to read, and how much memory its frames may take.
@@ -184,7 +194,16 @@ impl ConsumerBuilder {
             FRAME_HEADER_BYTES as u64 + u64::from(BATCH_FRAME_OVERHEAD_BYTES) + u64::from(batch_bytes_max);
         let window_bytes = self.bytes as u64;
         let pool_bytes = self.bytes.max(usize::try_from(frame_bytes_max).unwrap_or(usize::MAX));
-        (ConsumerOptions { topic: topic.id, partitions, window_bytes, frame_bytes_max, to_end }, pool_bytes)
+        let window_records = self.messages.map(|messages| u64::from(messages.get()));
+        let options = ConsumerOptions {
+            topic: topic.id,
+            partitions,
+            window_bytes,
+            window_records,
+            frame_bytes_max,
+            to_end,
+        };
+        (options, pool_bytes)
     }
 
     fn choose(&self, count: u32) -> Result<Vec<PartitionId>, Error> {

@@ -81,7 +81,7 @@ impl Membership {
         let group = Arc::new(GroupShared::new(Arc::clone(&consumer), join, (self.listener, self.on_drop)));
         shared.tasks.spawn_on(subscribe::run(Arc::clone(&consumer)), &shared.runtime);
         shared.tasks.spawn_on(member::run(Arc::clone(&group)), &shared.runtime);
-        let mut reading = Reading::new(Arc::clone(&consumer), client, topic.id, builder.messages);
+        let mut reading = Reading::new(Arc::clone(&consumer), client, topic.id, builder.messages_max());
         reading.group = Some(Arc::clone(&group));
         group.joined().await;
         let failed = lock(&consumer.state).error.clone();

@@ -13,7 +13,8 @@ use weir_protocol::ErrorClass;
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::limits::FRAME_BYTES_MAX;
 use weir_protocol::message::{
-    Deliver, Failure, Gap, Grant, Message as _, PartitionEnded, PartitionStarted, UnsubscribePartition,
+    Deliver, Failure, Gap, Grant, GrantRecords, Message as _, PartitionEnded, PartitionStarted,
+    UnsubscribePartition,
 };
 
 use crate::consumer::ConsumerEvent;
@@ -227,6 +228,7 @@ async fn transmit(shared: &ConsumerShared, lane: LaneId, send: &mut SendStream) 
                 Command::Subscribe(subscribe) => subscribe.append_frame(&mut out),
                 Command::Unsubscribe(partition) => UnsubscribePartition { partition }.append_frame(&mut out),
                 Command::Grant(limit_bytes) => Grant { limit_bytes }.append_frame(&mut out),
+                Command::GrantRecords(limit_records) => GrantRecords { limit_records }.append_frame(&mut out),
             }
         }
         if !out.is_empty() {

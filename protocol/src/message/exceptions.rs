@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::code::ErrorCode;
 use crate::error::{DecodeError, Problem};
-use crate::frame::FrameKind;
+use crate::frame::{FRAME_HEADER_BYTES, FrameKind};
 use crate::limits::{BATCH_RECORDS_MAX, PUBLISH_EXCEPTIONS_MAX};
 use crate::message::Message;
 use crate::read::Reader;
@@ -97,7 +97,8 @@ impl RecordFate {
 }
 
 impl RecordException {
-    const BYTES: usize = 4 + 1 + 4 + 8 + 8;
+    /// Its length in a frame.
+    pub const BYTES: usize = 4 + 1 + 4 + 8 + 8;
 
     fn encode(&self, out: &mut impl BufMut) {
         let original = match self.fate {
@@ -147,6 +148,11 @@ impl RecordException {
         };
         Ok(Self { record, fate })
     }
+}
+
+impl PublishExceptions {
+    /// Bytes beside the exceptions, frame header included.
+    pub const OVERHEAD_BYTES: usize = FRAME_HEADER_BYTES + 4 + 8 + 4;
 }
 
 impl Message for PublishExceptions {

@@ -84,6 +84,8 @@ causes! {
     ServerCredit = 2, "server-credit";
     /// A producer: the disk of the broker is full.
     StorageFull = 3, "storage-full";
+    /// A producer: its client has published more than its quota, and is granted no more until that is made good.
+    Quota = 4, "quota";
     /// A reader: it has everything that is visible.
     Records = 16, "records";
     /// A reader: its application has not taken what it was sent, so it grants no more.
@@ -98,6 +100,10 @@ causes! {
     DeliveryMemory = 21, "delivery-memory";
     /// A reader: it is about to be sent something.
     Turn = 22, "turn";
+    /// A reader: its application has not taken as many records as it wants to have at a time, so it grants no more.
+    RecordsCredit = 23, "records-credit";
+    /// A reader: its client was sent more than its quota, and is sent no more until that is made good.
+    ReadQuota = 24, "read-quota";
 }
 
 /// What one lane, or one reader of a partition on it, waits for.
@@ -179,6 +185,9 @@ impl Message for Explanation {
 }
 
 impl Wait {
+    /// The longest there is, with a name of the longest.
+    pub const BYTES_MAX: usize = Self::BYTES_MIN + NAME_BYTES_MAX;
+
     /// Bytes with an empty name.
     const BYTES_MIN: usize = 21 + 2 + 1 + 4 * 8;
 

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::code::ErrorCode;
 use crate::error::{DecodeError, Problem};
-use crate::frame::FrameKind;
+use crate::frame::{FRAME_HEADER_BYTES, FrameKind};
 use crate::limits::{FAILURES_PER_FRAME_MAX, REASON_BYTES_MAX, REQUEST_FRAME_BYTES_MAX};
 use crate::message::Message;
 use crate::message::failure::read_code;
@@ -148,6 +148,17 @@ pub(super) fn optional_code(reader: &mut Reader<'_>) -> Result<Option<ErrorCode>
 impl FailRecords {
     /// Most bytes of the records of one statement: requests are short.
     pub const RECORDS_BYTES_MAX: usize = REQUEST_FRAME_BYTES_MAX as usize - (8 + 4 + 8 + 4);
+
+    /// Most records that our client names in one statement: there is always memory for the answer to so many.
+    pub const RECORDS_AT_ONCE: usize = 128;
+}
+
+impl RecordsFailed {
+    /// Length of the frame that answers for so many records.
+    #[must_use]
+    pub const fn frame_bytes(records: usize) -> usize {
+        FRAME_HEADER_BYTES + 8 + 4 + 2 + 4 + records * OUTCOME_BYTES
+    }
 }
 
 impl FailedRecord {

@@ -51,8 +51,8 @@ pub use publish::{
 pub use redelivery::{DescribeFailures, FailingPartition, GroupFailures, SetRedelivery};
 pub use snapshot::{CreateSnapshot, SnapshotCreated};
 pub use subscribe::{
-    Deliver, Gap, GapReason, PartitionEnded, PartitionStarted, StartAt, SubscribeOpen, SubscribePartition,
-    UnsubscribePartition,
+    Deliver, Gap, GapReason, GrantRecords, PartitionEnded, PartitionStarted, StartAt, SubscribeOpen,
+    SubscribePartition, UnsubscribePartition,
 };
 pub use topic::{
     AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, Done, ListTopics, PartitionInfo, TopicDescription,

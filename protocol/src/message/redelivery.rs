@@ -139,7 +139,7 @@ impl Message for GroupFailures {
         let redelivery = Redelivery::decode(reader)?;
         let more = reader.flag("more")?;
         let at = reader.position();
-        let count = reader.count("partition count", FAILING_PARTITION_BYTES)?;
+        let count = reader.count("partition count", FailingPartition::BYTES)?;
         if count > PAGE_ENTRIES_MAX as usize {
             let (value, max) = (count as u64, u64::from(PAGE_ENTRIES_MAX));
             return Err(DecodeError::new(at, Problem::TooLarge { what: "partition count", value, max }));
@@ -161,4 +161,7 @@ impl Message for GroupFailures {
     }
 }
 
-const FAILING_PARTITION_BYTES: usize = 4 + 4 + 8 + 4 + 4 + 4 + 4 + 2;
+impl FailingPartition {
+    /// Length of its encoding.
+    pub const BYTES: usize = 4 + 4 + 8 + 4 + 4 + 4 + 4 + 2;
+}

@@ -1,11 +1,12 @@
 //! Reading: the lanes of a subscription and what comes on them.
 //!
 //! A lane is a stream. The client opens it with [`SubscribeOpen`], names partitions with [`SubscribePartition`] and
-//! grants bytes with `Grant`; the broker answers [`PartitionStarted`] and sends [`Deliver`] as far as the credit goes.
+//! grants bytes with `Grant`, and records with [`GrantRecords`] if they are to be bounded too; the broker answers
+//! [`PartitionStarted`] and sends [`Deliver`] as far as the credit goes.
 
 use bytes::{BufMut, Bytes};
 
-use crate::batch::StoredBatch;
+use crate::batch::{BatchMeasure, StoredBatch};
 use crate::code::ErrorCode;
 use crate::error::{DecodeError, Problem};
 use crate::frame::{FRAME_HEADER_BYTES, FrameKind, put_header};
@@ -23,6 +24,16 @@ pub struct SubscribeOpen {
     pub topic: TopicId,
     /// Bytes of `Deliver` frames the broker may send at first.
     pub limit_bytes: u64,
+}
+
+/// Raises the limit of records that may be sent on a lane. Before the first one records have no limit.
+///
+/// A batch may be sent while at least one record is granted, and counts with all its records. So no batch is too long to be
+/// sent, and never more is sent beyond the limit than the last batch has records, less one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GrantRecords {
+    /// Records in all, since the lane was opened.
+    pub limit_records: u64,
 }
 
 /// Where reading a partition starts.
@@ -143,6 +154,18 @@ impl Message for SubscribeOpen {
     }
 }
 
+impl Message for GrantRecords {
+    const KIND: FrameKind = FrameKind::GrantRecords;
+
+    fn encode(&self, out: &mut impl BufMut) {
+        out.put_u64_le(self.limit_records);
+    }
+
+    fn decode(reader: &mut Reader<'_>, _body: &Bytes) -> Result<Self, DecodeError> {
+        Ok(Self { limit_records: reader.u64()? })
+    }
+}
+
 impl StartAt {
     fn encode(self, out: &mut impl BufMut) {
         let (kind, value) = match self {
@@ -236,6 +259,17 @@ impl Deliver {
         out.put_u32_le(generation);
         out.put_u64_le(high_watermark.get());
         front
+    }
+
+    /// Length, first offset and number of records of each batch, by their headers alone: nothing is verified. Ends before the first
+    /// one that is not whole.
+    pub fn measures(batches: &[u8]) -> impl Iterator<Item = BatchMeasure> {
+        let mut rest = batches;
+        std::iter::from_fn(move || {
+            let measure = BatchMeasure::of(rest)?;
+            rest = rest.get(measure.bytes..)?;
+            Some(measure)
+        })
     }
 
     /// The batches one by one, each verified. Ends after the first error.

@@ -327,6 +327,7 @@ proptest! {
     ) {
         round_trip(&PublishRejected { partition, sequence, code, retry_after_ms, detail: detail.clone() });
         round_trip(&Grant { limit_bytes });
+        round_trip(&GrantRecords { limit_records: limit_bytes });
         round_trip(&Throttled { retry_after_ms });
         round_trip(&PartitionEnded { partition, generation, code, log_start, high_watermark, detail });
         round_trip(&UnsubscribePartition { partition });
@@ -367,6 +368,7 @@ proptest! {
 }
 
 /// Decodes a frame as what it says it is. The match names every kind, so none is forgotten.
+#[expect(clippy::too_many_lines, reason = "one line for each kind")]
 fn decode_any(frame: &RawFrame) {
     fn decode<M: Message>(frame: &RawFrame) {
         if let Err(error) = M::from_frame(frame) {
@@ -406,6 +408,7 @@ fn decode_any(frame: &RawFrame) {
         FrameKind::Deliver => decode::<Deliver>(frame),
         FrameKind::Gap => decode::<Gap>(frame),
         FrameKind::UnsubscribePartition => decode::<UnsubscribePartition>(frame),
+        FrameKind::GrantRecords => decode::<GrantRecords>(frame),
         FrameKind::PartitionEnded => decode::<PartitionEnded>(frame),
         FrameKind::Explain => decode::<Explain>(frame),
         FrameKind::Explanation => decode::<Explanation>(frame),

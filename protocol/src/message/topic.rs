@@ -228,6 +228,9 @@ pub struct TopicDescription {
 }
 
 impl TopicInfo {
+    /// The longest there is, with a name of the longest.
+    pub const BYTES_MAX: usize = Self::BYTES_MIN + NAME_BYTES_MAX + 8;
+
     const BYTES_MIN: usize = 4 + 16 + 2 + 8 + TopicSettings::BYTES_MIN;
 }
 
@@ -254,7 +257,8 @@ impl Message for TopicInfo {
 }
 
 impl PartitionInfo {
-    const BYTES: usize = 4 + 4 + 8 + 8 + 8 + 8;
+    /// Its length in a page.
+    pub const BYTES: usize = 4 + 4 + 8 + 8 + 8 + 8;
 
     fn encode(&self, out: &mut impl BufMut) {
         out.put_u32_le(self.partition.get());

@@ -165,7 +165,7 @@ impl Broker {
             streams_max: 5,
         };
         let identity = Identity { incarnation: Incarnation::new(1), node: [7; 16], limits };
-        let shared = (self.pool.clone(), self.node.ledger().clone());
+        let shared = (self.pool.clone(), self.node.answers().clone());
         self.peers[who] = Some(Peer::new(id, Session::new(id, identity, shared)));
     }
 
@@ -198,7 +198,7 @@ impl Broker {
             peer.observe(event);
         }
         self.handle(actions.events);
-        if let Ok(Heard::NoRoom(_)) = heard {
+        if let Ok(Heard::NoRoom(_) | Heard::Owed(_)) = heard {
             // It would be heard later; here the peer is lost first.
             self.reached.insert(("over", 1));
             self.disconnect(who);
@@ -352,6 +352,9 @@ impl Broker {
     }
 
     fn let_leave(&mut self) {
+        for peer in self.peers.iter_mut().flatten() {
+            self.node.answers().left(peer.id, peer.take_answers());
+        }
         let left: Vec<(LaneId, u64)> = self.peers.iter_mut().flatten().flat_map(Peer::let_leave).collect();
         self.handle(left.into_iter().map(|(lane, bytes)| Event::Sent(lane, bytes)).collect());
     }
@@ -406,6 +409,8 @@ impl Broker {
         }
         for peer in self.peers.iter().flatten() {
             peer.check_answered();
+            let held = self.node.answers().held(peer.id) - peer.session.promised();
+            assert_eq!(held, 0, "memory for answers is kept although nothing is owed");
         }
         (0..PEERS).for_each(|who| self.disconnect(who));
         self.sync(7);

@@ -27,6 +27,8 @@ pub(super) struct Peer {
     credit: BTreeMap<StreamId, (u64, u64)>,
     /// Bytes of deliveries that have not left.
     leaving: Vec<(LaneId, u64)>,
+    /// Bytes of answers that have not left.
+    answers: u64,
 }
 
 impl Peer {
@@ -39,6 +41,7 @@ impl Peer {
             owed: BTreeMap::new(),
             credit: BTreeMap::new(),
             leaving: Vec::new(),
+            answers: 0,
         }
     }
 
@@ -86,7 +89,10 @@ impl Peer {
         reached: &mut BTreeSet<(&'static str, u64)>,
     ) {
         match outgoing {
-            Outgoing::Frames(_, pieces) => self.frames(lane, &pieces, reached),
+            Outgoing::Frames(_, pieces) => {
+                self.answers += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+                self.frames(lane, &pieces, reached);
+            }
             Outgoing::Delivery(_, pieces) => {
                 let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
                 reached.insert(("delivered", 0));
@@ -127,7 +133,12 @@ impl Peer {
     }
 
     pub(super) const fn is_sending(&self) -> bool {
-        !self.leaving.is_empty()
+        !self.leaving.is_empty() || self.answers > 0
+    }
+
+    /// Takes the answers: their bytes.
+    pub(super) const fn take_answers(&mut self) -> u64 {
+        std::mem::replace(&mut self.answers, 0)
     }
 
     pub(super) fn check_answered(&self) {

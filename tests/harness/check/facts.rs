@@ -121,6 +121,8 @@ impl<'a> Facts<'a> {
                 | Event::Position { .. }
                 | Event::Limit { .. }
                 | Event::Spent { .. }
+                | Event::RecordLimit { .. }
+                | Event::RecordsSpent { .. }
                 | Event::CacheLost
                 | Event::Held { .. }
                 | Event::Settled => {}

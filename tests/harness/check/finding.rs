@@ -108,7 +108,13 @@ impl Subject {
             },
             Self::Lease { .. } | Self::Settling { .. } | Self::Position { .. } => self.is_of_group(event),
             Self::Lane(lane) => {
-                matches!(event, Event::Limit { lane: of, .. } | Event::Spent { lane: of, .. } if *of == lane)
+                matches!(
+                    event,
+                    Event::Limit { lane: of, .. }
+                        | Event::Spent { lane: of, .. }
+                        | Event::RecordLimit { lane: of, .. }
+                        | Event::RecordsSpent { lane: of, .. } if *of == lane
+                )
             }
             Self::Held => matches!(event, Event::Held { .. }),
         }

@@ -61,6 +61,10 @@ pub enum Event {
     Limit { lane: u64, bytes: u64 },
     /// Bytes were sent on a lane.
     Spent { lane: u64, bytes: u64 },
+    /// Whoever may send on a lane was told how many records in all: a batch may go while one is left.
+    RecordLimit { lane: u64, records: u64 },
+    /// A batch was sent on a lane.
+    RecordsSpent { lane: u64, records: u64 },
     /// What was not synced may be gone: a power cut, or a sync that failed.
     CacheLost,
     /// At the end: what a partition holds, from its first kept offset on.
@@ -93,6 +97,8 @@ impl Event {
             | Self::Position { .. }
             | Self::Limit { .. }
             | Self::Spent { .. }
+            | Self::RecordLimit { .. }
+            | Self::RecordsSpent { .. }
             | Self::CacheLost
             | Self::Final { .. }
             | Self::Held { .. }

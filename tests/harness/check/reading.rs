@@ -123,6 +123,8 @@ impl Recorded {
             | Event::Position { .. }
             | Event::Limit { .. }
             | Event::Spent { .. }
+            | Event::RecordLimit { .. }
+            | Event::RecordsSpent { .. }
             | Event::CacheLost
             | Event::Final { .. }
             | Event::Held { .. }

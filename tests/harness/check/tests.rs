@@ -148,6 +148,10 @@ fn exceeded_credit_is_told_from_credit_used_up() {
     let invariant = "nothing is sent beyond the credit";
     told_apart(invariant, &[limit(10), spent(6), spent(5)], &[limit(10), spent(6), spent(4)]);
     told_apart(invariant, &[spent(1), limit(10)], &[limit(10), spent(1), limit(12), spent(11)]);
+    let limit = |records| Event::RecordLimit { lane: 4, records };
+    let spent = |records| Event::RecordsSpent { lane: 4, records };
+    told_apart(invariant, &[limit(10), spent(10), spent(1)], &[limit(10), spent(9), spent(1000)]);
+    told_apart(invariant, &[limit(10), spent(4), limit(9)], &[spent(500), limit(501), spent(1)]);
 }
 
 #[test]

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use harness::Random;
+use weir_broker::core::answers::REQUEST_BYTES;
 use weir_broker::core::dedup::{Dedup, flush_keys_of};
 use weir_broker::core::event::{GroupRequest, Request};
+use weir_broker::core::ledger::Pool;
 use weir_broker::core::node::NodeFigures;
 use weir_broker::core::session::{Heard, Identity, Session, SessionActions};
 use weir_broker::core::{Actions, ConnectionId, Event, LaneId, Node, Now, Outgoing, StreamId};
+use weir_broker::plan::ANSWERS_KEPT_BYTES;
 use weir_broker::pool::BufferPool;
 use weir_protocol::frame::take_frame;
 use weir_protocol::limits::CONTROL_FRAME_BYTES_MAX;
@@ -35,6 +38,8 @@ pub(crate) enum Effect {
     Send(ConnectionId, Arrival),
     /// Bytes of a delivery will have left the outbox some time soon.
     Departs(LaneId, u64),
+    /// So many bytes of answers will have left some time soon.
+    Answers(ConnectionId, u64),
 }
 
 /// A client, as its connection's tasks see it.
@@ -42,7 +47,7 @@ pub(crate) enum Effect {
 struct Peer {
     session: Session,
     streams: BTreeSet<StreamId>,
-    /// What came on publish lanes while there was no memory for it.
+    /// What came while there was no memory for it, or for its answer.
     unread: BTreeMap<StreamId, VecDeque<Arrival>>,
 }
 
@@ -103,7 +108,7 @@ impl Process {
 
     /// A client has connected.
     pub(crate) fn accept(&mut self, connection: ConnectionId) {
-        let shared = (self.pool.clone(), self.node.ledger().clone());
+        let shared = (self.pool.clone(), self.node.answers().clone());
         let session = Session::new(connection, self.identity.clone(), shared);
         self.peers.insert(connection, Peer { session, streams: BTreeSet::new(), unread: BTreeMap::new() });
     }
@@ -145,7 +150,7 @@ impl Process {
                 let heard = peer.session.receive(stream, bytes, &mut actions).map_err(|violation| {
                     Trouble::Defect(format!("the broker refuses what a client says: {violation:?}"))
                 })?;
-                if let Heard::NoRoom(rest) = heard {
+                if let Heard::NoRoom(rest) | Heard::Owed(rest) = heard {
                     let unread = peer.unread.entry(stream).or_default();
                     unread.push_front(Arrival::Bytes(stream, rest));
                 }
@@ -163,6 +168,24 @@ impl Process {
         if self.peers.contains_key(&lane.connection) {
             self.events.push(Event::Sent(lane, bytes));
         }
+    }
+
+    /// Answers have left: their connection may be heard again.
+    pub(crate) fn answered(&mut self, connection: ConnectionId, bytes: u64) -> Result<Vec<Effect>, Trouble> {
+        let mut effects = Vec::new();
+        if self.peers.contains_key(&connection) {
+            self.node.answers().left(connection, bytes);
+            self.read_on(&mut effects)?;
+            self.check()?;
+        }
+        Ok(effects)
+    }
+
+    /// Bytes of answers that are owed to somebody.
+    pub(crate) fn owed(&self) -> u64 {
+        let owed =
+            |(id, peer): (&ConnectionId, &Peer)| self.node.answers().held(*id) - peer.session.promised();
+        self.peers.iter().map(owed).sum()
     }
 
     /// A request that comes from no client.
@@ -249,7 +272,28 @@ impl Process {
             self.send(outgoing, &mut effects)?;
         }
         self.read_on(&mut effects)?;
+        self.check()?;
         Ok(effects)
+    }
+
+    /// What holds after each turn, whatever clients did: no pool is exceeded (C2), and nobody is left unheard whose own memory for
+    /// answers is free (C6).
+    fn check(&self) -> Result<(), Trouble> {
+        let ledger = self.node.ledger();
+        let exceeded = Pool::ALL.into_iter().find(|pool| ledger.taken(*pool) > ledger.limit(*pool));
+        if let Some(pool) = exceeded {
+            return Err(Trouble::Defect(format!("the {} pool is exceeded", pool.name())));
+        }
+        for (connection, peer) in &self.peers {
+            let is_request = |stream: &StreamId| !peer.session.is_publish_lane(*stream);
+            let waits = peer.unread.iter().any(|(stream, unread)| is_request(stream) && !unread.is_empty());
+            let held = self.node.answers().held(*connection);
+            if waits && held + REQUEST_BYTES <= ANSWERS_KEPT_BYTES {
+                let what = format!("{connection:?} is owed {held} bytes of answers and is not heard");
+                return Err(Trouble::Defect(what));
+            }
+        }
+        Ok(())
     }
 
     fn send(&mut self, outgoing: Outgoing, effects: &mut Vec<Effect>) -> Result<(), Trouble> {
@@ -257,7 +301,12 @@ impl Process {
             effects.push(Effect::Send(lane.connection, Arrival::Bytes(lane.stream, bytes)));
         };
         match outgoing {
-            Outgoing::Frames(lane, pieces) => bytes(lane, Bytes::from(pieces.concat())),
+            Outgoing::Frames(lane, pieces) => {
+                let pieces = Bytes::from(pieces.concat());
+                let length = pieces.len() as u64;
+                bytes(lane, pieces);
+                effects.push(Effect::Answers(lane.connection, length));
+            }
             Outgoing::Delivery(lane, pieces) => {
                 let pieces = Bytes::from(pieces.concat());
                 let length = pieces.len() as u64;
@@ -287,10 +336,11 @@ impl Process {
             streams.map(|(stream, _)| (*id, *stream)).collect::<Vec<_>>()
         };
         for (connection, stream) in self.peers.iter().flat_map(waiting).collect::<Vec<_>>() {
-            if self.node.is_over() {
-                return Ok(());
-            }
             let peer = self.peers.get_mut(&connection);
+            // What needs no memory for a batch goes on whatever waits for some.
+            if self.node.is_over() && peer.as_ref().is_some_and(|peer| peer.session.needs_memory(stream)) {
+                continue;
+            }
             let mut unread = peer.and_then(|peer| peer.unread.remove(&stream)).unwrap_or_default();
             while let Some(arrival) = unread.pop_front() {
                 effects.append(&mut self.hear(connection, arrival)?);

@@ -72,6 +72,7 @@ pub(super) fn reading(plan: MemberPlan, mut random: Random, context: &mut Contex
         topic: context.topic,
         partitions: Vec::new(),
         window_bytes: plan.read.window_bytes,
+        window_records: plan.read.window_records,
         frame_bytes_max: plan.read.frame_bytes_max,
         to_end: false,
     };

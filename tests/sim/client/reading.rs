@@ -11,7 +11,7 @@ use weir_protocol::ErrorCode;
 use weir_protocol::batch::StoredBatch;
 use weir_protocol::frame::{FrameKind, RawFrame};
 use weir_protocol::message::{
-    Deliver, Gap, Grant, Message, PartitionEnded, PartitionStarted, ServerLimits, StartAt,
+    Deliver, Gap, Grant, GrantRecords, Message, PartitionEnded, PartitionStarted, ServerLimits, StartAt,
     UnsubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionId};
@@ -33,6 +33,8 @@ pub(crate) struct ReadPlan {
     pub(crate) pause: u64,
     /// Bytes that may wait for it.
     pub(crate) window_bytes: u64,
+    /// Records that may wait for it, if they are limited.
+    pub(crate) window_records: Option<u64>,
     /// Longest frame that it takes.
     pub(crate) frame_bytes_max: u64,
     /// How many times of a hundred it moves to another offset before it takes a frame.
@@ -74,6 +76,7 @@ impl Reading {
             topic: context.topic,
             partitions,
             window_bytes: plan.window_bytes,
+            window_records: plan.window_records,
             frame_bytes_max: plan.frame_bytes_max,
             to_end: false,
         };
@@ -164,6 +167,11 @@ impl Reading {
                 let deliver = Deliver::from_frame(frame).map_err(bad)?;
                 let bytes = (Deliver::OVERHEAD_BYTES + deliver.batches.len()) as u64;
                 context.history.push(Event::Spent { lane: credit, bytes });
+                for batch in Deliver::measures(&deliver.batches) {
+                    context
+                        .history
+                        .push(Event::RecordsSpent { lane: credit, records: u64::from(batch.records) });
+                }
                 if bytes > self.plan.frame_bytes_max {
                     return Err(format!("a frame of {bytes} bytes"));
                 }
@@ -265,6 +273,10 @@ impl Reading {
                 Command::Grant(limit_bytes) => {
                     self.limit(credit, limit_bytes, context);
                     Grant { limit_bytes }.to_frame()
+                }
+                Command::GrantRecords(limit_records) => {
+                    context.history.push(Event::RecordLimit { lane: credit, records: limit_records });
+                    GrantRecords { limit_records }.to_frame()
                 }
             };
             context.outputs.push(Output::Send(peer.id, Arrival::Bytes(id, frame)));

@@ -53,7 +53,9 @@ impl World {
         let clients = self.clients.iter().all(|client| client.is_idle() && client.held() == 0);
         let figures = process.figures();
         let back = figures.held_bytes == 0 && figures.unflushed_bytes == 0 && figures.waiting_lanes == 0;
-        let done = clients && back && process.is_quiet() && self.readers_are_done(process);
+        // Members say that they are there until the end, and are answered.
+        let quiet = process.is_quiet() && process.owed() == 0;
+        let done = clients && back && quiet && self.readers_are_done(process);
         done && self.group_is_done()
     }
 
@@ -97,6 +99,7 @@ impl World {
             held.insert("bytes received by the broker", figures.held_bytes);
             held.insert("bytes unflushed by the broker", figures.unflushed_bytes);
             held.insert("lanes that wait for memory", figures.waiting_lanes);
+            held.insert("bytes of answers that nobody waits for", process.owed());
         }
         for (what, amount) in held.into_iter().filter(|(_, amount)| *amount > 0) {
             self.history.push(Seen::Held { what: what.to_owned(), amount });

@@ -41,6 +41,8 @@ enum Event {
     Connected(usize, Option<ConnectionId>),
     /// Bytes of a delivery leave the broker of that life.
     Departs(u32, LaneId, u64),
+    /// Bytes of answers leave the broker of that life.
+    Answers(u32, ConnectionId, u64),
     /// A part of the broker of that life has its turn.
     Turn(u32, Part, u64),
     /// The broker starts, unless it runs.
@@ -257,6 +259,10 @@ impl World {
                     process.departed(lane, bytes);
                 }
             }
+            Event::Answers(life, connection, bytes) => {
+                let effects = self.process_of(life).map(|process| process.answered(connection, bytes));
+                effects.map_or(Ok(()), |effects| self.effects(effects))?;
+            }
             Event::Turn(life, part, number) => self.turn(life, part, number)?,
             Event::Starts => self.start()?,
             Event::Closes(life) => self.close(life)?,
@@ -289,6 +295,7 @@ impl World {
             Event::Arrives(Transit { direction: Direction::ToBroker, .. })
             | Event::Accepted(_)
             | Event::Departs(..)
+            | Event::Answers(..)
             | Event::Turn(..)
             | Event::Closes(_) => Some(self.broker_paused),
             Event::Arrives(Transit { connection, .. }) => client(&self.network.client_of(*connection)?),
@@ -365,6 +372,10 @@ impl World {
                 Effect::Departs(lane, bytes) => {
                     let time = now + self.random.between(10, 5 * MS);
                     self.scheduler.at(time, Event::Departs(self.broker.life, lane, bytes));
+                }
+                Effect::Answers(connection, bytes) => {
+                    let time = now + self.random.between(10, 5 * MS);
+                    self.scheduler.at(time, Event::Answers(self.broker.life, connection, bytes));
                 }
             }
         }

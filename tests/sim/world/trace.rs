@@ -45,6 +45,9 @@ impl Trace {
                 self.note(&[3, *client as u64, connection.map_or(0, |id| id.0)]);
             }
             Event::Departs(life, lane, bytes) => self.note(&[4, u64::from(*life), lane.connection.0, *bytes]),
+            Event::Answers(life, connection, bytes) => {
+                self.note(&[11, u64::from(*life), connection.0, *bytes]);
+            }
             Event::Turn(life, part, number) => self.note(&[5, u64::from(*life), *part as u64, *number]),
             Event::Starts => self.note(&[6]),
             Event::Closes(life) => self.note(&[7, u64::from(*life)]),
@@ -82,6 +85,7 @@ pub(super) fn line(number: u64, now: u64, event: &Event) -> String {
         Event::Wakes(client) => format!("client {client} wakes"),
         Event::Accepted(_)
         | Event::Departs(..)
+        | Event::Answers(..)
         | Event::Turn(..)
         | Event::Starts
         | Event::Closes(_)

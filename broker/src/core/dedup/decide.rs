@@ -54,6 +54,16 @@ pub enum Decision {
     Wait,
 }
 
+impl Decision {
+    /// How many records are told of, one by one.
+    pub const fn told(&self) -> usize {
+        match self {
+            Self::Append(exceptions) | Self::Skip(exceptions) => exceptions.len(),
+            Self::Probe(_) | Self::Wait => 0,
+        }
+    }
+}
+
 /// A record that has a key, and its payload.
 #[derive(Clone, Copy)]
 struct Holder {

@@ -20,11 +20,11 @@ use crate::core::subscription::Partitions;
 
 impl Groups {
     /// A page of groups.
-    pub fn list(&self, list: &ListGroups, partitions: &Partitions) -> GroupList {
+    pub fn list(&self, list: &ListGroups, entries: usize, partitions: &Partitions) -> GroupList {
         let after = (list.after_group.clone(), list.after_topic.clone());
         let later = self.names.range((Bound::Excluded(after), Bound::Unbounded));
         let mut live = later.filter_map(|(_, id)| self.groups.get(id)).filter(|group| group.is_live);
-        let page = live.by_ref().take(PAGE_ENTRIES_MAX as usize);
+        let page = live.by_ref().take(entries);
         let groups = page.map(|group| info(group, partitions)).collect();
         GroupList { request: list.request, more: live.next().is_some(), groups }
     }
@@ -86,7 +86,7 @@ impl Groups {
     pub fn describe_failures(
         &self,
         wall: Timestamp,
-        describe: &DescribeFailures,
+        (describe, entries): (&DescribeFailures, usize),
         letters: &Letters,
     ) -> Result<GroupFailures, Refusal> {
         let id = self.live(&describe.topic, &describe.group)?;
@@ -108,7 +108,7 @@ impl Groups {
                     failing_partition((partition, share), wall, refused)
                 },
             );
-        answer.partitions = failing.by_ref().take(PAGE_ENTRIES_MAX as usize).collect();
+        answer.partitions = failing.by_ref().take(entries).collect();
         answer.more = failing.next().is_some();
         Ok(answer)
     }

@@ -1,16 +1,18 @@
 //! Idempotency keys as they are asked for: a single one, and in figures.
 
 use weir_protocol::ErrorCode;
-use weir_protocol::limits::PAGE_ENTRIES_MAX;
 use weir_protocol::message::{
     DedupDescription, DedupFigures, DescribeDedup, FindKey, KeyFound, Message, RememberedKey, TopicDedup,
 };
 use weir_storage::frame::TopicDefinition;
 
-use super::{Node, fail};
+use super::Node;
 use crate::core::coordinator::Refusal;
 use crate::core::dedup::{KeyCounts, KeyKnown, KeyLookup, KeyLookupAnswer};
 use crate::core::{Actions, LaneId, Outgoing};
+
+/// The longest entry of a page: a name and a few numbers.
+const TOPIC_BYTES_MAX: usize = 256;
 
 impl Node {
     /// A request for what is remembered of a key. It waits only if that is on the disk.
@@ -54,7 +56,7 @@ impl Node {
         self.requests.ended(lane);
         let Some(found) = found else {
             let detail = "a generation of idempotency keys cannot be read".to_owned();
-            return fail(lane, request, (ErrorCode::Internal, detail), actions);
+            return self.fail_request(lane, request, (ErrorCode::Internal, detail), actions);
         };
         let key = found.map(|found| RememberedKey {
             partition: found.entry.place.partition,
@@ -82,7 +84,7 @@ impl Node {
         };
         let (topics, more) = if asked.name.is_empty() {
             let mut behind = self.coordinator.behind(&asked.after);
-            let topics = behind.by_ref().take(PAGE_ENTRIES_MAX as usize).map(described).collect();
+            let topics = behind.by_ref().take(self.page(lane, TOPIC_BYTES_MAX)).map(described).collect();
             (topics, behind.next().is_some())
         } else {
             (vec![described(self.coordinator.live(&asked.name)?)], false)

@@ -1,6 +1,5 @@
 //! What the lanes of a topic wait for, and since when: told a page at a time, counted for the metrics.
 
-use weir_protocol::limits::PAGE_ENTRIES_MAX;
 use weir_protocol::message::{Explain, Explanation, Wait, WaitId, WaitsFor};
 use weir_protocol::units::PartitionId;
 
@@ -9,7 +8,7 @@ use crate::core::coordinator::Refusal;
 use crate::core::{ConnectionId, LaneId};
 
 impl Node {
-    pub(super) fn explain(&self, explain: &Explain) -> Result<Explanation, Refusal> {
+    pub(super) fn explain(&self, lane: LaneId, explain: &Explain) -> Result<Explanation, Refusal> {
         let topic = self.coordinator.live(&explain.name)?.id;
         let producers = self.publishing.lanes(Some(topic)).map(|lane| self.producer_wait(lane));
         let readers = self.subscriptions.waits(Some(topic), &self.partitions, self.now);
@@ -17,7 +16,7 @@ impl Node {
             .chain(readers)
             .map(|wait| self.named(wait))
             .filter(|wait| explain.after.is_none_or(|after| wait.id > after));
-        let waits: Vec<Wait> = behind.by_ref().take(PAGE_ENTRIES_MAX as usize).collect();
+        let waits: Vec<Wait> = behind.by_ref().take(self.page(lane, Wait::BYTES_MAX)).collect();
         let more = behind.next().is_some();
         Ok(Explanation { request: explain.request, more, waits })
     }
@@ -41,6 +40,8 @@ impl Node {
         let credit = self.ingest.lane(lane).unwrap_or_default();
         let waits_for = if self.storage_full {
             WaitsFor::StorageFull
+        } else if self.publishing.is_throttled(lane) {
+            WaitsFor::Quota
         } else if credit.is_short || self.is_over() {
             WaitsFor::ServerCredit
         } else if credit.held_bytes > 0 {

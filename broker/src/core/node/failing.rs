@@ -5,6 +5,8 @@ use weir_protocol::message::{FailRecords, Message, RecordsFailed, SetRedelivery}
 
 use super::Node;
 use super::group::{GroupChange, PendingGroup};
+use super::publish::no_memory_for_answers;
+use crate::core::answers::REQUEST_BYTES;
 use crate::core::coordinator::Refusal;
 use crate::core::group::{Effect, PendingFailure};
 use crate::core::publish::Waiting;
@@ -55,11 +57,18 @@ impl Node {
     ) {
         let reader = self.groups.reader(fail.partition, fail.lease);
         let position = reader.and_then(|reader| self.subscriptions.position(reader, fail.partition));
-        let admitted = self.requests.admit(lane);
+        let told = told_bytes(fail.records.len());
+        let admitted = self.requests.admit(lane).and_then(|()| {
+            let is_promised = self.answers.promise(lane.connection, told);
+            is_promised.then_some(()).ok_or_else(no_memory_for_answers)
+        });
         // Of the group that the member is in.
         let takes = self.groups.dead_letter(lane).map(|name| self.dead_letter_topic(name).map(|_| ()));
         let takes = takes.unwrap_or(Err(ErrorCode::DeadLetterMissing));
-        let failed = admitted.and_then(|()| self.groups.fail((now, lane), (fail, position), takes, effects));
+        let failed = admitted.and_then(|()| {
+            let failed = self.groups.fail((now, lane), (fail, position), takes, effects);
+            failed.inspect_err(|_refusal| self.answers.withdraw(lane.connection, told))
+        });
         match failed {
             Ok(failed) => {
                 for frame in failed.frames {
@@ -88,7 +97,13 @@ impl Node {
     pub(super) fn failure_durable(&mut self, pending: PendingFailure, actions: &mut Actions) {
         let (lane, answer, letters) = self.groups.failed(pending);
         self.requests.ended(lane);
+        self.answers.due(lane.connection, told_bytes(answer.outcomes.len()));
         actions.outgoing.push(Outgoing::Frames(lane, vec![answer.to_frame()]));
         letters.into_iter().for_each(|letter| self.letters.add(letter));
     }
+}
+
+/// What is promised for telling of so many records, beyond what any request is.
+fn told_bytes(records: usize) -> u64 {
+    (RecordsFailed::frame_bytes(records) as u64).saturating_sub(REQUEST_BYTES)
 }

@@ -1,15 +1,17 @@
 //! Consumer groups of a node: requests and members come in, frames for the journal and answers go out.
 
+use bytes::Bytes;
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{
-    AckRecords, CreateGroup, DeleteGroup, Done, Failure, GroupReset, JoinGroup, Message, MovedPosition,
-    RecordsAcked, ResetGroup, StartAt, SubscribePartition,
+    AckRecords, CreateGroup, DeleteGroup, Done, FailingPartition, Failure, GroupInfo, GroupReset, JoinGroup,
+    Message, MovedPosition, RecordsAcked, ResetGroup, StartAt, SubscribePartition,
 };
 use weir_protocol::units::{Offset, PartitionId, PartitionKey};
 use weir_storage::frame::{Frame, GroupPositions};
 
-use super::{Node, fail};
-use crate::core::coordinator::Refusal;
+use super::Node;
+use crate::core::answers::REQUEST_BYTES;
+use crate::core::coordinator::{Refusal, retry_after_ms};
 use crate::core::event::{FromMember, GroupRequest};
 use crate::core::group::{Effect, PendingAck, PendingLongest};
 use crate::core::partition::Partition;
@@ -56,22 +58,26 @@ impl Node {
             GroupRequest::Reset(reset) => (reset.request, self.reset_group(now, lane, &reset, actions)),
             GroupRequest::SetRedelivery(set) => (set.request, self.set_redelivery(lane, &set, actions)),
             GroupRequest::DescribeFailures(describe) => {
-                let described = self.groups.describe_failures(now.wall, &describe, &self.letters);
+                let entries = self.page(lane, FailingPartition::BYTES);
+                let described = self.groups.describe_failures(now.wall, (&describe, entries), &self.letters);
                 let told = described.map(|described| {
                     actions.outgoing.push(Outgoing::Frames(lane, vec![described.to_frame()]));
                 });
                 (describe.request, told)
             }
             GroupRequest::List(list) => {
-                let frame = self.groups.list(&list, &self.partitions).to_frame();
+                let entries = self.page(lane, GroupInfo::BYTES_MAX);
+                let frame = self.groups.list(&list, entries, &self.partitions).to_frame();
                 actions.outgoing.push(Outgoing::Frames(lane, vec![frame]));
                 return;
             }
             GroupRequest::Describe(describe) => {
                 let described = self.groups.describe(now.monotonic_us, &describe, &self.partitions);
-                let told = described.map(|described| {
-                    let frames = described.iter().map(Message::to_frame).collect();
+                let told = described.and_then(|described| {
+                    let frames: Vec<_> = described.iter().map(Message::to_frame).collect();
+                    self.has_room(lane, &frames)?;
                     actions.outgoing.push(Outgoing::Frames(lane, frames));
+                    Ok(())
                 });
                 (describe.request, told)
             }
@@ -93,8 +99,18 @@ impl Node {
             self.requests.begun(lane);
             self.publishing.wait(actions.last_ticket(), Waiting::Refused(lane, number, refusal));
         } else {
-            fail(lane, number, refusal, actions);
+            self.fail_request(lane, number, refusal, actions);
         }
+    }
+
+    /// Takes memory for an answer that cannot be shorter.
+    fn has_room(&self, lane: LaneId, frames: &[Bytes]) -> Result<(), Refusal> {
+        let bytes: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
+        let more = bytes.saturating_sub(REQUEST_BYTES);
+        if self.answers.longer(lane.connection, more) >= more {
+            return Ok(());
+        }
+        Err((ErrorCode::Throttled, format!("there is no memory for an answer of {bytes} bytes")))
     }
 
     fn create_group(
@@ -138,8 +154,9 @@ impl Node {
         let topic = self.coordinator.live(&reset.topic)?;
         let (id, moved) = self.groups.plan_reset(topic, (&reset.group, &reset.to), &self.partitions)?;
         if reset.dry_run {
-            let answer = GroupReset { request: reset.request, partitions: moved };
-            actions.outgoing.push(Outgoing::Frames(lane, vec![answer.to_frame()]));
+            let frames = vec![GroupReset { request: reset.request, partitions: moved }.to_frame()];
+            self.has_room(lane, &frames)?;
+            actions.outgoing.push(Outgoing::Frames(lane, frames));
             return Ok(());
         }
         let mut effects = Vec::new();
@@ -329,7 +346,7 @@ impl Node {
             match effect {
                 Effect::Tell(lane, frame) => actions.outgoing.push(Outgoing::Frames(lane, vec![frame])),
                 Effect::Fail(lane, code, detail) => {
-                    let failure = Failure { request: 0, code, retry_after_ms: 0, detail };
+                    let failure = Failure { request: 0, code, retry_after_ms: retry_after_ms(code), detail };
                     actions.outgoing.push(Outgoing::Frames(lane, vec![failure.to_frame()]));
                     actions.outgoing.push(Outgoing::Finish(lane));
                 }

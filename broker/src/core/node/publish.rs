@@ -13,14 +13,12 @@ use weir_storage::frame::{Frame, SkippedBatch};
 use weir_storage::state::AppendResult;
 
 use super::{Node, refuse_lane};
-use crate::core::coordinator::Refusal;
+use crate::core::answers::BATCH_BYTES;
+use crate::core::coordinator::{Refusal, retry_after_ms};
 use crate::core::dedup::{Decision, Found, Incoming, KeyAnswer, KeyMemory, KeyProbe, Placing};
 use crate::core::partition::{Offered, Partition, memory_of};
-use crate::core::publish::{Answer, PendingAppend, PublishLane, Waiting};
+use crate::core::publish::{Answer, PendingAppend, PublishLane, Waiting, exceptions_bytes};
 use crate::core::{Actions, LaneId, Now, Outgoing};
-
-/// Advice to a producer that met a full disk.
-const STORAGE_FULL_RETRY_MS: u32 = 1000;
 
 impl Node {
     pub(super) fn publish_opened(&mut self, lane: LaneId, open: PublishOpen, actions: &mut Actions) {
@@ -41,6 +39,7 @@ impl Node {
         actions: &mut Actions,
     ) {
         if self.publishing.lane(lane).is_none() {
+            self.answers.due(lane.connection, BATCH_BYTES);
             return;
         }
         if !self.ingest.receive(lane, bytes) {
@@ -105,6 +104,7 @@ impl Node {
     ) {
         let Some(PublishLane { topic, .. }) = self.publishing.lane(incoming.lane) else {
             self.ingest.release(incoming.lane, incoming.bytes, 0);
+            self.answers.due(incoming.lane.connection, BATCH_BYTES);
             return;
         };
         let batch = &incoming.publish.batch;
@@ -114,6 +114,10 @@ impl Node {
             Err(refusal) => return self.refuse(&incoming, refusal, actions),
         };
         let needs_deciding = batch.table().needs_deciding();
+        let most = if needs_deciding { batch.header().record_count } else { 0 };
+        let Some(tell) = self.promise_to_tell(incoming.lane, most) else {
+            return self.refuse(&incoming, no_memory_for_answers(), actions);
+        };
         let place = |base_offset: Offset, append_time: Timestamp| Placing {
             partition: batch.header().partition,
             base_offset,
@@ -122,7 +126,10 @@ impl Node {
             keyed_versions: settings.keyed_versions,
         };
         match partition.offer(batch.header()) {
-            Offered::Refused(code, detail) => self.refuse(&incoming, (code, detail), actions),
+            Offered::Refused(code, detail) => {
+                tell(0);
+                self.refuse(&incoming, (code, detail), actions);
+            }
             Offered::Next => {
                 let now = if needs_deciding { now.wall.max(key_time) } else { now.wall };
                 let placing = place(partition.log_end(), partition.append_time(now));
@@ -131,6 +138,7 @@ impl Node {
                 } else {
                     Decision::Append(Vec::new())
                 };
+                tell(decision.told());
                 match decision {
                     Decision::Append(exceptions) => {
                         self.append(&incoming, placing.append_time, exceptions, actions);
@@ -141,11 +149,14 @@ impl Node {
                 }
             }
             Offered::Duplicate(result) if result.voids.is_empty() => {
+                tell(0);
                 self.repeat(&incoming, &result, Vec::new(), actions);
             }
             Offered::Duplicate(result) => {
                 let placing = place(result.base_offset, result.append_time);
-                match self.dedup.decided(batch, &placing, &result.voids, (found, &self.partitions)) {
+                let decision = self.dedup.decided(batch, &placing, &result.voids, (found, &self.partitions));
+                tell(decision.told());
+                match decision {
                     Decision::Append(exceptions) | Decision::Skip(exceptions) => {
                         self.repeat(&incoming, &result, exceptions, actions);
                     }
@@ -154,6 +165,15 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Takes memory for telling of as many records: all with keys, as it is known only once these are taken how many it will be.
+    /// What it returns is told that, and gives the rest back.
+    fn promise_to_tell(&self, lane: LaneId, most: u32) -> Option<impl Fn(usize) + use<>> {
+        let (answers, bytes) = (self.answers.clone(), exceptions_bytes(u64::from(most)));
+        let rest =
+            move |told: usize| answers.withdraw(lane.connection, bytes - exceptions_bytes(told as u64));
+        self.answers.promise(lane.connection, bytes).then_some(rest)
     }
 
     /// A batch waits until it is known whether its keys were taken long ago.
@@ -279,7 +299,9 @@ impl Node {
     fn refuse(&mut self, incoming: &Incoming, (code, detail): Refusal, actions: &mut Actions) {
         let (lane, bytes, header) = (incoming.lane, incoming.bytes, incoming.publish.batch.header());
         let (partition, sequence) = (header.partition.partition, header.sequence);
-        let retry_after_ms = if code == ErrorCode::StorageFull { STORAGE_FULL_RETRY_MS } else { 0 };
+        let retry_after_ms = retry_after_ms(code);
+        let detail =
+            if self.answers.promise(lane.connection, detail.len() as u64) { detail } else { String::new() };
         actions.rejections.push(code);
         let rejected = PublishRejected { partition, sequence, code, retry_after_ms, detail };
         if !self.publishing.answer(lane, (Answer::Refused(rejected), bytes), actions.last_ticket()) {
@@ -314,6 +336,11 @@ fn entry(header: &ProducerHeader, epoch: Epoch, result: &AppendResult, duplicate
         durability: Durability::Durable,
         duplicate,
     }
+}
+
+pub(super) fn no_memory_for_answers() -> Refusal {
+    let detail = "the client has not taken the answers it was sent, and there is no memory for more";
+    (ErrorCode::Throttled, detail.to_owned())
 }
 
 /// Whether the answer says where the last record of a key stands, which may be one that is on its way.

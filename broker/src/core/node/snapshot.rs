@@ -3,7 +3,7 @@
 use weir_protocol::ErrorCode;
 use weir_protocol::message::{CreateSnapshot, Message, SnapshotCreated};
 
-use super::{Node, fail};
+use super::Node;
 use crate::core::coordinator::{Refusal, check_name};
 use crate::core::event::SnapshotMade;
 use crate::core::{Actions, LaneId, Outgoing};
@@ -24,6 +24,7 @@ impl Node {
         if self.snapshot.is_some() {
             return Err((ErrorCode::Throttled, "another snapshot is being made".to_owned()));
         }
+        self.requests.begun(lane);
         self.snapshot = Some((lane, create.request));
         actions.snapshot = Some(create.name);
         Ok(())
@@ -32,12 +33,17 @@ impl Node {
     /// The snapshot that was asked for was made, or could not be.
     pub(super) fn snapshot_ended(&mut self, made: Result<SnapshotMade, Refusal>, actions: &mut Actions) {
         let Some((lane, request)) = self.snapshot.take() else { return };
+        self.requests.ended(lane);
         match made {
             Ok(SnapshotMade { directory, segments, bytes }) => {
+                let length = directory.len() as u64;
+                let is_told = self.answers.longer(lane.connection, length) >= length;
+                let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+                let directory = if is_told { directory } else { name(&directory) };
                 let created = SnapshotCreated { request, directory, segments, bytes };
                 actions.outgoing.push(Outgoing::Frames(lane, vec![created.to_frame()]));
             }
-            Err(refusal) => fail(lane, request, refusal, actions),
+            Err(refusal) => self.fail_request(lane, request, refusal, actions),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 mod claims;
 mod cold;
+mod control;
 mod groups;
 mod keys;
+mod records;
 mod versions;
 mod waits;
 
@@ -67,6 +69,8 @@ struct Script {
     topic: TopicId,
     journaled: Vec<ToWrite>,
     sent: Vec<(LaneId, RawFrame)>,
+    /// The latest limit of any publish lane.
+    granted: u64,
 }
 
 fn lane(stream: u64) -> LaneId {
@@ -96,6 +100,7 @@ impl Script {
             topic: TopicId::default(),
             journaled: Vec::new(),
             sent: Vec::new(),
+            granted: 0,
         };
         let settings = TopicSettings {
             partitions: 2,
@@ -133,7 +138,8 @@ impl Script {
                     }
                     assert!(bytes.is_empty(), "only whole frames are sent");
                 }
-                Outgoing::Grant(..) | Outgoing::Finish(_) | Outgoing::Close(..) => {}
+                Outgoing::Grant(_, limit) => self.granted = limit,
+                Outgoing::Finish(_) | Outgoing::Close(..) => {}
             }
         }
     }

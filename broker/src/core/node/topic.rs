@@ -27,11 +27,16 @@ impl Node {
         self.publishing.wait(ticket, Waiting::Topic(TopicChange { lane, request, topic, kind }));
     }
 
-    pub(super) fn describe(&self, describe: &DescribeTopic) -> Result<TopicDescription, Refusal> {
+    pub(super) fn describe(
+        &self,
+        lane: LaneId,
+        describe: &DescribeTopic,
+    ) -> Result<TopicDescription, Refusal> {
         let definition = self.coordinator.live(&describe.name)?;
+        let entries = u32::try_from(self.page(lane, PartitionInfo::BYTES)).unwrap_or(PAGE_ENTRIES_MAX);
         let count = definition.settings.partitions;
         let first = describe.first_partition.get().min(count);
-        let page = first..first.saturating_add(PAGE_ENTRIES_MAX).min(count);
+        let page = first..first.saturating_add(entries).min(count);
         let partitions = page.filter_map(|number| {
             let partition = PartitionId::new(number);
             let state = self.partitions.get(&PartitionKey { topic: definition.id, partition })?;

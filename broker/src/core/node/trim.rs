@@ -5,7 +5,7 @@ use weir_protocol::message::{Message, PartitionTrimmed, TrimBefore, TrimPartitio
 use weir_protocol::units::{Offset, PartitionKey};
 use weir_storage::frame::Frame;
 
-use super::{Node, fail};
+use super::Node;
 use crate::core::coordinator::Refusal;
 use crate::core::partition::TimeLookup;
 use crate::core::publish::Waiting;
@@ -44,7 +44,7 @@ impl Node {
         self.requests.ended(trim.lane);
         // Records may have gone, and a topic too, while segments were read.
         if let Err(refusal) = found.and_then(|offset| self.trim_to(trim, offset, actions)) {
-            fail(trim.lane, trim.request, refusal, actions);
+            self.fail_request(trim.lane, trim.request, refusal, actions);
         }
         true
     }
@@ -79,7 +79,7 @@ impl Node {
             }
             None => {
                 let detail = "the topic was deleted before it was trimmed".to_owned();
-                fail(trim.lane, trim.request, (ErrorCode::TopicDeleted, detail), actions);
+                self.fail_request(trim.lane, trim.request, (ErrorCode::TopicDeleted, detail), actions);
             }
         }
     }

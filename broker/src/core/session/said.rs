@@ -32,6 +32,7 @@ pub(super) fn from_member(frame: &RawFrame) -> Result<FromMember, Bad> {
 }
 
 /// A request of a control stream.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds are none")]
 pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
     if let Some(request) = about_group(frame)? {
         return Ok(Request::Group(request));
@@ -49,59 +50,7 @@ pub(super) fn request(frame: &RawFrame) -> Result<Request, Bad> {
         FrameKind::CreateSnapshot => Request::Snapshot(CreateSnapshot::from_frame(frame)?),
         FrameKind::OpenProducer => Request::OpenProducer(OpenProducer::from_frame(frame)?),
         FrameKind::ClaimProducer => Request::Claim(ClaimProducer::from_frame(frame)?),
-        FrameKind::Hello
-        | FrameKind::CreateGroup
-        | FrameKind::DeleteGroup
-        | FrameKind::ResetGroup
-        | FrameKind::ListGroups
-        | FrameKind::DescribeGroup
-        | FrameKind::SetRedelivery
-        | FrameKind::DescribeFailures
-        | FrameKind::Welcome
-        | FrameKind::Failure
-        | FrameKind::GoAway
-        | FrameKind::Done
-        | FrameKind::TopicInfo
-        | FrameKind::TopicList
-        | FrameKind::TopicDescription
-        | FrameKind::PartitionTrimmed
-        | FrameKind::ProducerOpened
-        | FrameKind::SnapshotCreated
-        | FrameKind::Explanation
-        | FrameKind::KeyFound
-        | FrameKind::DedupDescription
-        | FrameKind::PublishOpen
-        | FrameKind::Publish
-        | FrameKind::PublishAck
-        | FrameKind::PublishRejected
-        | FrameKind::Grant
-        | FrameKind::Throttled
-        | FrameKind::SubscribeOpen
-        | FrameKind::SubscribePartition
-        | FrameKind::PartitionStarted
-        | FrameKind::Deliver
-        | FrameKind::Gap
-        | FrameKind::UnsubscribePartition
-        | FrameKind::PartitionEnded
-        | FrameKind::PublishExceptions
-        | FrameKind::GroupReset
-        | FrameKind::GroupList
-        | FrameKind::GroupDescription
-        | FrameKind::JoinGroup
-        | FrameKind::Heartbeat
-        | FrameKind::PartitionAssigned
-        | FrameKind::PartitionRevoked
-        | FrameKind::ReleasePartition
-        | FrameKind::PartitionLost
-        | FrameKind::AckRecords
-        | FrameKind::RecordsAcked
-        | FrameKind::FailRecords
-        | FrameKind::RecordsFailed
-        | FrameKind::PartitionFailures
-        | FrameKind::GroupFailures
-        | FrameKind::LeaveGroup => {
-            return Err(rule(ErrorCode::Protocol, &format!("a {:?} frame is no request", frame.kind)));
-        }
+        kind => return Err(rule(ErrorCode::Protocol, &format!("a {kind:?} frame is no request"))),
     })
 }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use weir_protocol::Credit;
 use weir_protocol::batch::{BrokerSection, StoredBatch};
 use weir_protocol::message::{Deliver, Gap, GapReason, Message, WaitsFor};
 use weir_protocol::units::{Offset, PartitionId, TopicId};
+use weir_protocol::{Credit, RecordCredit};
 
 use super::{DeliveryLimits, Partitions, key};
 use crate::core::event::ColdWant;
@@ -19,6 +19,7 @@ use crate::plan::CURSOR_BYTES;
 pub(super) struct Lane {
     pub(super) topic: TopicId,
     pub(super) credit: Credit,
+    pub(super) records: RecordCredit,
     /// Bytes sent that have not left, and what is set aside for reads under way.
     pub(super) outbox: Reservation,
     /// Credit that is set aside for reads under way: what they find can be sent.
@@ -140,7 +141,7 @@ impl Lane {
         actions: &mut Actions,
     ) {
         self.short = false;
-        while self.outbox.bytes() < limits.outbox_bytes {
+        while self.outbox.bytes() < limits.outbox_bytes && self.records.may_send() {
             let memory = self.memory(ledger, alone);
             let Some(id) = self.ready.pop_front() else { return };
             let Some(cursor) = self.cursors.get_mut(&id) else { continue };
@@ -171,7 +172,9 @@ impl Lane {
             }
             let in_memory = partition.tail().start().is_some_and(|start| start <= cursor.position);
             if !in_memory {
-                if available <= Deliver::OVERHEAD_BYTES as u64 || self.reads >= limits.cursors_per_lane_max {
+                // Where records are limited, what one read finds may be all that can be sent.
+                let reads_max = if self.records.is_limited() { 1 } else { limits.cursors_per_lane_max };
+                if available <= Deliver::OVERHEAD_BYTES as u64 || self.reads >= reads_max {
                     self.ready.push_front(id);
                     return;
                 }
@@ -192,10 +195,11 @@ impl Lane {
             }
             let most = available.min(memory);
             let room = limits.frame_bytes.min(most.saturating_sub(Deliver::OVERHEAD_BYTES as u64));
-            match gather(partition, cursor, id, (room, most)) {
-                Ok((pieces, frame_bytes)) => {
+            match gather(partition, cursor, id, (room, most, &self.records)) {
+                Ok((pieces, frame_bytes, records)) => {
                     cursor.state = State::Ready;
                     self.credit.spend(frame_bytes).expect("gathered within the credit");
+                    self.records.spend(records).expect("gathered within the credit");
                     assert!(self.outbox.grow(frame_bytes), "gathered within the memory");
                     actions.outgoing.push(Outgoing::Delivery(lane, pieces));
                     self.ready.push_back(id);
@@ -224,6 +228,7 @@ impl Lane {
             State::Ready | State::Starved(_) if self.outbox.bytes() >= limits.outbox_bytes => {
                 WaitsFor::Connection
             }
+            State::Ready | State::Starved(_) if !self.records.may_send() => WaitsFor::RecordsCredit,
             State::Held => WaitsFor::Application,
             State::Starved(needed) if self.available() < needed => WaitsFor::Application,
             State::Ready | State::Starved(_) if self.short => WaitsFor::DeliveryMemory,
@@ -243,17 +248,18 @@ impl Lane {
 /// Batches up to this length are copied together: the transport is slow with many small pieces.
 const COPIED_BYTES_MAX: usize = 4 << 10;
 
-/// A frame of visible batches from the cursor's position on. Fails with the credit the first batch needs.
+/// A frame of visible batches from the cursor's position on, its length, and how many records it holds. Fails with the credit
+/// the first batch needs.
 fn gather(
     partition: &Partition,
     cursor: &mut Cursor,
     id: PartitionId,
-    (room, available): (u64, u64),
-) -> Result<(Vec<Bytes>, u64), u64> {
+    (room, available, credit): (u64, u64, &RecordCredit),
+) -> Result<(Vec<Bytes>, u64, u64), u64> {
     let high_watermark = partition.high_watermark();
     let mut total = 0;
     let mut end = cursor.position;
-    let mut count = 0;
+    let (mut count, mut records) = (0, 0);
     for batch in partition.tail().from(cursor.position) {
         let length = batch.length() as u64;
         let fits =
@@ -265,6 +271,10 @@ fn gather(
             }
             break;
         }
+        if !credit.may_send_behind(records) {
+            break;
+        }
+        records += u64::from(batch.producer.header().record_count);
         total += length;
         count += 1;
         end = batch.end_offset();
@@ -280,7 +290,7 @@ fn gather(
         pieces.push(copied.freeze());
     }
     cursor.position = end;
-    Ok((pieces, total + Deliver::OVERHEAD_BYTES as u64))
+    Ok((pieces, total + Deliver::OVERHEAD_BYTES as u64, records))
 }
 
 fn append(batch: &StoredBatch, copied: &mut BytesMut, pieces: &mut Vec<Bytes>) {

@@ -1,15 +1,16 @@
 //! What waits to be sent on the streams of a connection.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-/// Bytes of answers that may wait on a connection before no more of its requests are heard: two of the longest pages.
-/// Deliveries do not count: they are bounded by the node.
-const ANSWERS_BYTES_MAX: usize = 1 << 20;
+use crate::core::ConnectionId;
+use crate::core::answers::Answers;
 
 /// Pieces given to the transport at a time.
 const PIECES: usize = 64;
@@ -25,10 +26,11 @@ pub(super) fn widen(pieces: &mut Vec<Bytes>, came: usize) {
     }
 }
 
-/// The answers that wait on all streams of a connection.
-#[derive(Debug, Default)]
-pub(super) struct Answers {
-    bytes: Cell<usize>,
+/// The answers that a connection is owed.
+#[derive(Debug)]
+pub(super) struct Owed {
+    connection: ConnectionId,
+    answers: Answers,
     /// Some have left.
     left: Notify,
 }
@@ -36,7 +38,7 @@ pub(super) struct Answers {
 /// What waits to be sent on one stream.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    answers: Rc<Answers>,
+    owed: Rc<Owed>,
     waiting: RefCell<Waiting>,
     /// Something was added.
     filled: Notify,
@@ -44,37 +46,67 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    frames: VecDeque<(Vec<Bytes>, u64)>,
+    frames: VecDeque<(Vec<Bytes>, Kind)>,
+    /// The latest word about the credit of the peer: an earlier one that has not left says nothing more.
+    credit: Option<Bytes>,
     finish: bool,
 }
 
-impl Answers {
-    /// Waits until the answers on this connection are being taken.
-    pub(super) async fn room(&self) {
-        while self.bytes.get() > ANSWERS_BYTES_MAX {
-            self.left.notified().await;
-        }
+/// What memory a frame takes until it has left.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// That for answers.
+    Answer,
+    /// That for deliveries.
+    Delivery,
+    /// Some of the stream's or the connection's own: there is one of its sort at a time.
+    Own,
+}
+
+/// What is being sent, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Taken {
+    pub(super) answers: u64,
+    pub(super) deliveries: u64,
+}
+
+/// Time after which a stream looks again whether it may be heard: what was asked before may have had no answer.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+impl Owed {
+    pub(super) fn new(connection: ConnectionId, answers: Answers) -> Self {
+        Self { connection, answers, left: Notify::new() }
     }
 
-    fn leave(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() - bytes);
+    /// Waits until less is owed.
+    pub(super) async fn less(&self) {
+        // Either way it is looked at again.
+        let _elapsed = timeout(LOOK_AGAIN_AFTER, self.left.notified()).await;
+    }
+
+    /// Answers have left, or there is nobody any more to whom they could go.
+    pub(super) fn leave(&self, bytes: u64) {
         if bytes > 0 {
+            self.answers.left(self.connection, bytes);
             self.left.notify_waiters();
         }
     }
 }
 
 impl Outbox {
-    pub(super) fn new(answers: &Rc<Answers>) -> Self {
-        Self { answers: Rc::clone(answers), waiting: RefCell::default(), filled: Notify::new() }
+    pub(super) fn new(owed: &Rc<Owed>) -> Self {
+        Self { owed: Rc::clone(owed), waiting: RefCell::default(), filled: Notify::new() }
     }
 
-    /// Adds a frame; so many bytes of it are deliveries, which is all or nothing.
-    pub(super) fn add(&self, pieces: Vec<Bytes>, delivered: u64) {
-        if delivered == 0 {
-            self.answers.bytes.set(self.answers.bytes.get() + length(&pieces));
-        }
-        self.waiting.borrow_mut().frames.push_back((pieces, delivered));
+    /// Adds a frame.
+    pub(super) fn add(&self, pieces: Vec<Bytes>, kind: Kind) {
+        self.waiting.borrow_mut().frames.push_back((pieces, kind));
+        self.filled.notify_one();
+    }
+
+    /// Adds a frame about the credit of the peer, instead of an earlier one that still waits.
+    pub(super) fn set_credit(&self, frame: Bytes) {
+        self.waiting.borrow_mut().credit = Some(frame);
         self.filled.notify_one();
     }
 
@@ -84,11 +116,11 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Takes what is to be sent next, and says how many bytes of it are deliveries. `None` at the end.
-    pub(super) async fn next(&self, pieces: &mut Vec<Bytes>) -> Option<u64> {
+    /// Takes what is to be sent next. `None` at the end.
+    pub(super) async fn next(&self, pieces: &mut Vec<Bytes>) -> Option<Taken> {
         loop {
-            if let Some(delivered) = self.take(pieces) {
-                return Some(delivered);
+            if let Some(taken) = self.take(pieces) {
+                return Some(taken);
             }
             if self.waiting.borrow().finish {
                 return None;
@@ -97,58 +129,101 @@ impl Outbox {
         }
     }
 
-    fn take(&self, pieces: &mut Vec<Bytes>) -> Option<u64> {
-        let (mut delivered, mut answered, mut any) = (0, 0, false);
+    fn take(&self, pieces: &mut Vec<Bytes>) -> Option<Taken> {
+        let mut waiting = self.waiting.borrow_mut();
+        let mut taken = Taken::default();
+        pieces.extend(waiting.credit.take());
         while pieces.len() < PIECES
-            && let Some((frame, bytes)) = self.waiting.borrow_mut().frames.pop_front()
+            && let Some((frame, kind)) = waiting.frames.pop_front()
         {
-            any = true;
-            delivered += bytes;
-            if bytes == 0 {
-                answered += length(&frame);
-            }
+            taken.count(&frame, kind);
             pieces.extend(frame);
         }
-        self.answers.leave(answered);
-        any.then_some(delivered)
+        (!pieces.is_empty()).then_some(taken)
+    }
+
+    /// What was taken is gone.
+    pub(super) fn left(&self, taken: Taken) {
+        self.owed.leave(taken.answers);
+    }
+}
+
+impl Taken {
+    fn count(&mut self, frame: &[Bytes], kind: Kind) {
+        let bytes = length(frame);
+        match kind {
+            Kind::Answer => self.answers += bytes,
+            Kind::Delivery => self.deliveries += bytes,
+            Kind::Own => {}
+        }
     }
 }
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        let frames = std::mem::take(&mut self.waiting.get_mut().frames);
-        self.answers
-            .leave(frames.iter().filter(|(_, bytes)| *bytes == 0).map(|(frame, _)| length(frame)).sum());
+        let mut waiting = Taken::default();
+        for (frame, kind) in &self.waiting.get_mut().frames {
+            waiting.count(frame, *kind);
+        }
+        self.owed.leave(waiting.answers);
     }
 }
 
-fn length(pieces: &[Bytes]) -> usize {
-    pieces.iter().map(Bytes::len).sum()
+/// Bytes of a frame.
+pub(super) fn length(pieces: &[Bytes]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ledger::{Budget, Ledger};
+    use crate::core::{LaneId, Outgoing, StreamId};
 
-    fn is_ready(future: impl Future) -> bool {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        std::pin::pin!(future).poll(&mut context).is_ready()
+    const CONNECTION: ConnectionId = ConnectionId(1);
+
+    /// What the node owes a connection, on two streams.
+    fn owed() -> (Answers, Outbox, Outbox) {
+        let budget = Budget { control: 1 << 20, ..Budget::default() };
+        let answers = Answers::new(Ledger::new(budget));
+        answers.open(CONNECTION);
+        let owed = Rc::new(Owed::new(CONNECTION, answers.clone()));
+        (answers, Outbox::new(&owed), Outbox::new(&owed))
+    }
+
+    fn answer(answers: &Answers, outbox: &Outbox, bytes: usize) {
+        let pieces = vec![Bytes::from(vec![0; bytes])];
+        let lane = LaneId { connection: CONNECTION, stream: StreamId(0) };
+        answers.settle(&[Outgoing::Frames(lane, pieces.clone())]);
+        outbox.add(pieces, Kind::Answer);
     }
 
     #[test]
-    fn answers_of_all_streams_count_together_until_they_leave_or_their_stream_ends() {
-        let answers = Rc::new(Answers::default());
-        let (first, second) = (Outbox::new(&answers), Outbox::new(&answers));
-        let half = Bytes::from(vec![0; ANSWERS_BYTES_MAX / 2 + 1]);
-        first.add(vec![half.clone()], 0);
-        second.add(vec![half.clone()], half.len() as u64);
-        assert!(is_ready(answers.room()), "deliveries are bounded elsewhere");
-        second.add(vec![half], 0);
-        assert!(!is_ready(answers.room()));
+    fn answers_of_all_streams_count_together_until_they_have_left_or_their_stream_ends() {
+        let (answers, first, second) = owed();
+        answer(&answers, &first, 100);
+        answer(&answers, &second, 200);
+        second.add(vec![Bytes::from_static(&[0; 50])], Kind::Delivery);
+        assert_eq!(answers.held(CONNECTION), 300, "deliveries are bounded elsewhere");
         drop(second);
-        assert!(is_ready(answers.room()));
         let mut pieces = Vec::new();
-        assert_eq!(first.take(&mut pieces), Some(0));
-        assert_eq!((answers.bytes.get(), pieces.len()), (0, 1));
+        let taken = first.take(&mut pieces).unwrap();
+        assert_eq!((pieces.len(), taken), (1, Taken { answers: 100, deliveries: 0 }));
+        assert_eq!(answers.held(CONNECTION), 100, "it is being sent");
+        first.left(taken);
+        assert_eq!(answers.held(CONNECTION), 0);
+    }
+
+    #[test]
+    fn of_words_about_credit_only_the_latest_waits() {
+        let (_answers, outbox, _other) = owed();
+        for word in 0..100u8 {
+            outbox.set_credit(Bytes::from(vec![word]));
+        }
+        let mut pieces = Vec::new();
+        assert_eq!(outbox.take(&mut pieces), Some(Taken::default()));
+        assert_eq!(pieces, [Bytes::from_static(&[99])]);
+        pieces.clear();
+        assert_eq!(outbox.take(&mut pieces), None);
     }
 }

@@ -6,20 +6,24 @@ use weir_protocol::ErrorCode;
 use weir_protocol::message::{Failure, GoAway, Message, Throttled};
 
 use super::account::Held;
+use super::outbox::{Kind, length};
 use super::{GOING_AWAY_WITHIN, Peer};
 use crate::core::quota;
 use crate::core::session::Violation;
-use crate::core::{LaneId, Outgoing, StreamId};
+use crate::core::{Event, LaneId, Outgoing, StreamId};
+use crate::server::node::ToNode;
 
 impl Peer {
-    /// Hands something from the node to the stream it is for.
-    pub(super) fn send(&self, outgoing: Outgoing) {
+    /// Hands something from the node to the stream it is for. Returns what the node should know of it.
+    pub(super) fn send(&self, outgoing: Outgoing) -> Option<Event> {
         match outgoing {
-            Outgoing::Frames(lane, pieces) => self.answer(lane.stream, pieces),
+            Outgoing::Frames(lane, pieces) => match self.outboxes.borrow().get(&lane.stream) {
+                Some(outbox) => outbox.add(pieces, Kind::Answer),
+                None => self.owed.leave(length(&pieces)),
+            },
             Outgoing::Delivery(lane, pieces) => {
-                let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
                 if let Some(outbox) = self.outboxes.borrow().get(&lane.stream) {
-                    outbox.add(pieces, bytes);
+                    outbox.add(pieces, Kind::Delivery);
                 }
             }
             Outgoing::Grant(lane, limit_bytes) => match self.account.hold(lane, limit_bytes) {
@@ -28,7 +32,8 @@ impl Peer {
                 Held::Since(wait) => {
                     self.context.metrics.throttled.increment();
                     let retry_after_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-                    self.answer(lane.stream, vec![Throttled { retry_after_ms }.to_frame()]);
+                    self.set_credit(lane.stream, Throttled { retry_after_ms }.to_frame());
+                    return Some(Event::Throttled(lane, true));
                 }
             },
             Outgoing::Finish(lane) => {
@@ -38,6 +43,7 @@ impl Peer {
             }
             Outgoing::Close(_, code, detail) => self.violated(&Violation { code, detail }),
         }
+        None
     }
 
     /// Ends a connection whose client has not greeted by now, or was refused and is still there.
@@ -49,18 +55,21 @@ impl Peer {
         }
     }
 
-    /// Lets publish lanes send more that waited for a quota.
-    pub(super) fn release(&self) {
-        for (lane, limit_bytes) in self.account.release() {
+    /// Lets publish lanes send more that waited for a quota. Returns what the node should know of it.
+    pub(super) fn release(&self) -> Vec<ToNode> {
+        let released = self.account.release().into_iter();
+        let release = |(lane, limit_bytes)| {
             self.grant(lane, limit_bytes);
-        }
+            ToNode::Event(Event::Throttled(lane, false))
+        };
+        released.map(release).collect()
     }
 
     /// Lets a publish lane send more.
     pub(super) fn grant(&self, lane: LaneId, limit_bytes: u64) {
         let frame = self.session.borrow_mut().grant(lane.stream, limit_bytes);
         if let Some(frame) = frame {
-            self.answer(lane.stream, vec![frame]);
+            self.set_credit(lane.stream, frame);
         }
     }
 
@@ -71,16 +80,23 @@ impl Peer {
         Failure { request: 0, code: ErrorCode::Throttled, retry_after_ms, detail }.to_frame()
     }
 
-    pub(super) fn answer(&self, stream: StreamId, pieces: Vec<Bytes>) {
+    /// Says something that the node knows nothing of: once in the life of a connection or stream.
+    pub(super) fn say(&self, stream: StreamId, frame: Bytes) {
         if let Some(outbox) = self.outboxes.borrow().get(&stream) {
-            outbox.add(pieces, 0);
+            outbox.add(vec![frame], Kind::Own);
+        }
+    }
+
+    fn set_credit(&self, stream: StreamId, frame: Bytes) {
+        if let Some(outbox) = self.outboxes.borrow().get(&stream) {
+            outbox.set_credit(frame);
         }
     }
 
     pub(super) fn go_away(&self) {
         let deadline_ms = u32::try_from(GOING_AWAY_WITHIN.as_millis()).unwrap_or(u32::MAX);
         let frame = GoAway { code: ErrorCode::GoingAway, deadline_ms }.to_frame();
-        self.answer(StreamId(0), vec![frame]);
+        self.say(StreamId(0), frame);
     }
 }
 

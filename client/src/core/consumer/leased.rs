@@ -72,7 +72,7 @@ mod tests {
     fn asked(consumer: &mut Consumer) -> Vec<(u32, StartAt)> {
         let commands = consumer.commands(LaneId(0)).into_iter().filter_map(|command| match command {
             Command::Subscribe(subscribe) => Some((subscribe.generation, subscribe.start)),
-            Command::Unsubscribe(_) | Command::Grant(_) => None,
+            Command::Unsubscribe(_) | Command::Grant(_) | Command::GrantRecords(_) => None,
         });
         commands.collect()
     }
@@ -83,6 +83,7 @@ mod tests {
             topic: TopicId::default(),
             partitions: Vec::new(),
             window_bytes: 4000,
+            window_records: None,
             frame_bytes_max: 100,
             to_end: false,
         };

@@ -19,7 +19,7 @@ use weir_protocol::message::{
 };
 use weir_protocol::units::{Offset, PartitionId};
 
-use lane::Lane;
+use lane::{Lane, Window};
 pub use types::{Command, ConsumerOptions, Ended, Frame, LaneId, Missing, Step, Taken};
 
 /// Something that waits for the application, in the order in which it came.
@@ -124,7 +124,9 @@ impl Consumer {
         let partitions = self.partitions.len().max(self.leasable.unwrap_or(0) as usize);
         let count = u32::try_from(partitions).unwrap_or(u32::MAX).min(lanes_max).max(1);
         let share = self.options.window_bytes / u64::from(count);
-        let window = lane::window(share, self.options.frame_bytes_max);
+        let bytes = lane::window(share, self.options.frame_bytes_max);
+        let records = self.options.window_records.map(|records| (records / u64::from(count)).max(1));
+        let window = Window { bytes, records };
         let incarnation = self.lanes.iter().map(|lane| lane.incarnation).max().unwrap_or(0);
         self.lanes = (0..count).map(|_| Lane::new(window, incarnation)).collect();
         for (reading, lane) in self.partitions.values_mut().zip((0..count).cycle()) {
@@ -169,7 +171,7 @@ impl Consumer {
         let starts: Vec<Command> =
             reading.map(|(partition, reading)| Command::Subscribe(reading.subscribe(*partition))).collect();
         if let Some(opened) = self.lane_mut(lane) {
-            opened.commands = starts;
+            opened.commands.extend(starts);
         }
         self.discard_stale();
         SubscribeOpen { topic, limit_bytes }
@@ -219,7 +221,7 @@ impl Consumer {
     pub fn delivered(&mut self, lane: LaneId, deliver: &Deliver) -> bool {
         let Some(opened) = self.lane_mut(lane) else { return true };
         let frame = Frame::new(deliver, lane, opened.incarnation);
-        let in_credit = opened.receive(frame.wire_bytes);
+        let in_credit = opened.receive(&frame);
         match self.current(deliver.partition, deliver.generation) {
             Some(reading) => {
                 reading.high_watermark = reading.high_watermark.max(deliver.high_watermark);
@@ -357,7 +359,7 @@ impl Consumer {
             && lane.is_open
             && lane.incarnation == frame.incarnation
         {
-            lane.consume(frame.wire_bytes);
+            lane.consume(frame);
         }
     }
 

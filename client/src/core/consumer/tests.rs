@@ -17,6 +17,7 @@ fn consumer(partitions: u32, start: StartAt, to_end: bool) -> Consumer {
         topic: TOPIC,
         partitions: (0..partitions).map(|partition| (PartitionId::new(partition), start)).collect(),
         window_bytes: 4000,
+        window_records: None,
         frame_bytes_max: 100,
         to_end,
     })
@@ -32,7 +33,7 @@ fn connect(consumer: &mut Consumer) -> Vec<SubscribePartition> {
 fn starts(consumer: &mut Consumer) -> Vec<SubscribePartition> {
     let commands = consumer.commands(LANE).into_iter().filter_map(|command| match command {
         Command::Subscribe(subscribe) => Some(subscribe),
-        Command::Unsubscribe(_) | Command::Grant(_) => None,
+        Command::Unsubscribe(_) | Command::Grant(_) | Command::GrantRecords(_) => None,
     });
     commands.collect()
 }
@@ -308,6 +309,7 @@ impl World {
                     assert!(limit > self.limit, "a limit only grows");
                     self.limit = limit;
                 }
+                Command::GrantRecords(_) => {}
                 Command::Unsubscribe(partition) => drop(self.reading.remove(&partition.get())),
                 Command::Subscribe(start) => {
                     let position = match start.start {

@@ -14,6 +14,8 @@ pub struct ConsumerOptions {
     pub partitions: Vec<(PartitionId, StartAt)>,
     /// Bytes of frames that may wait for the application, over all lanes.
     pub window_bytes: u64,
+    /// Records that may wait for the application, over all lanes; `None` for as many as fit the bytes.
+    pub window_records: Option<u64>,
     /// The largest frame that can come: no lane's window is smaller.
     pub frame_bytes_max: u64,
     /// Stop at the end seen at the start.
@@ -31,8 +33,10 @@ pub enum Command {
     Subscribe(SubscribePartition),
     /// End reading.
     Unsubscribe(PartitionId),
-    /// Raise the limit of the lane.
+    /// Raise the limit of the lane in bytes.
     Grant(u64),
+    /// Raise the limit of the lane in records, or set the first.
+    GrantRecords(u64),
 }
 
 /// A frame of batches that waits for the application, or is being taken apart by it.
@@ -47,10 +51,13 @@ pub struct Frame {
     pub(crate) lane: LaneId,
     pub(crate) incarnation: u64,
     pub(crate) wire_bytes: u64,
+    /// Records of each batch.
+    pub(crate) records: Vec<u32>,
 }
 
 impl Frame {
     pub(crate) fn new(deliver: &Deliver, lane: LaneId, incarnation: u64) -> Self {
+        let records = Deliver::measures(&deliver.batches).map(|batch| batch.records).collect();
         Self {
             partition: deliver.partition,
             generation: deliver.generation,
@@ -58,6 +65,7 @@ impl Frame {
             lane,
             incarnation,
             wire_bytes: (Deliver::OVERHEAD_BYTES + deliver.batches.len()) as u64,
+            records,
         }
     }
 }

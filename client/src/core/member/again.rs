@@ -165,7 +165,7 @@ impl Again {
             bytes += record.encoded_bytes();
             bytes <= FailRecords::RECORDS_BYTES_MAX
         };
-        let count = self.unsaid.iter().take_while(&mut fits).count();
+        let count = self.unsaid.iter().take(FailRecords::RECORDS_AT_ONCE).take_while(&mut fits).count();
         let said: Vec<_> = self.unsaid.drain(..count).collect();
         self.flight = Some((number, said.clone()));
         Some(said)

@@ -21,6 +21,9 @@ impl MovedPosition {
 }
 
 impl GroupInfo {
+    /// The longest there is, with names of the longest.
+    pub const BYTES_MAX: usize = Self::BYTES_MIN + 2 * NAME_BYTES_MAX;
+
     const BYTES_MIN: usize = 2 + 2 + 8 + 4 + 4 + 8;
 
     fn encode(&self, out: &mut impl BufMut) {

@@ -20,7 +20,8 @@ fn requests_that_wait_for_the_disk_are_bounded_and_their_places_come_back() {
     }
     assert_eq!(failures(&mut script), []);
     script.trim(7, TrimBefore::Offset(Offset::new(1)), false);
-    assert_eq!(failures(&mut script), [ErrorCode::Throttled]);
+    let refused: Failure = script.take(CONTROL, FrameKind::Failure);
+    assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::Throttled, 100));
     script.sync();
     script.trim(8, TrimBefore::Offset(Offset::new(2)), false);
     assert_eq!(failures(&mut script), []);

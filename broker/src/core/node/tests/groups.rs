@@ -11,6 +11,7 @@ use weir_protocol::units::LeaseEpoch;
 use super::*;
 use crate::core::event::{FromMember, GroupRequest};
 
+mod answers;
 mod failing;
 mod leases;
 

@@ -62,7 +62,7 @@ pub(super) type Answer = (u64, bool, Vec<(u32, RecordFate)>);
 
 impl Script {
     /// Sends records with key and value; an empty key is none.
-    fn send(&mut self, producer: u64, sequence: u64, records: &[(&str, &str)]) {
+    pub(super) fn send(&mut self, producer: u64, sequence: u64, records: &[(&str, &str)]) {
         let mut builder = BatchBuilder::new(16 << 10);
         for (key, value) in records {
             let mut fingerprint = [0; 16];

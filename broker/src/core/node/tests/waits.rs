@@ -26,7 +26,7 @@ impl Script {
     }
 
     /// What the producer's lane waits for, then what the readers wait for.
-    fn causes(&mut self) -> Vec<WaitsFor> {
+    pub(super) fn causes(&mut self) -> Vec<WaitsFor> {
         self.explain().iter().map(|wait| wait.waits_for).collect()
     }
 
@@ -64,6 +64,22 @@ fn a_producer_waits_for_itself_the_disk_or_space() {
     assert_eq!(script.causes(), [WaitsFor::Producer]);
     script.event(Event::StorageFull(true));
     assert_eq!(script.causes(), [WaitsFor::StorageFull]);
+}
+
+#[test]
+fn whoever_used_up_a_quota_waits_for_it() {
+    let mut script = Script::new(100);
+    script.subscribe(0, 0, StartAt::Earliest);
+    script.publish(0, 0, &[7; 5000]);
+    script.sync();
+    for lane in [lane(PUBLISH), lane(SUBSCRIBE)] {
+        script.event(Event::Throttled(lane, true));
+    }
+    assert_eq!(script.causes(), [WaitsFor::Quota, WaitsFor::ReadQuota]);
+    for lane in [lane(PUBLISH), lane(SUBSCRIBE)] {
+        script.event(Event::Throttled(lane, false));
+    }
+    assert_eq!(script.causes(), [WaitsFor::Producer, WaitsFor::Application]);
 }
 
 #[test]
