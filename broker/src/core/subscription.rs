@@ -398,6 +398,11 @@ impl Subscriptions {
         Some(self.lanes.get(&lane)?.cursors.get(&id)?.position)
     }
 
+    /// The number of the start since which a lane reads a partition.
+    pub fn generation(&self, lane: LaneId, id: PartitionId) -> Option<u32> {
+        Some(self.lanes.get(&lane)?.cursors.get(&id)?.generation)
+    }
+
     /// The topic of a lane.
     pub fn topic(&self, lane: LaneId) -> Option<TopicId> {
         self.lanes.get(&lane).map(|state| state.topic)

@@ -58,8 +58,8 @@ pub enum StartAt {
 pub struct SubscribePartition {
     /// The partition.
     pub partition: PartitionId,
-    /// Number the client chose for this start; what answers it carries the same, so that what was sent before a move
-    /// is told from what came after.
+    /// Number the client chose for this start, higher than that of an earlier one; what answers it carries the same, so that
+    /// what was sent before a move is told from what came after.
     pub generation: u32,
     /// Where to start.
     pub start: StartAt,

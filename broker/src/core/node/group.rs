@@ -6,7 +6,7 @@ use weir_protocol::message::{
     AckRecords, CreateGroup, DeleteGroup, Done, FailingPartition, Failure, GroupInfo, GroupReset, JoinGroup,
     Message, MovedPosition, RecordsAcked, ResetGroup, StartAt, SubscribePartition,
 };
-use weir_protocol::units::{Offset, PartitionId, PartitionKey};
+use weir_protocol::units::{LeaseEpoch, Offset, PartitionId, PartitionKey};
 use weir_storage::frame::{Frame, GroupPositions};
 
 use super::Node;
@@ -289,7 +289,9 @@ impl Node {
         let SubscribePartition { partition, generation, start } = subscribe;
         self.note_delivered(lane, partition);
         let leased = match (start, self.subscriptions.topic(lane)) {
-            (StartAt::Lease(lease), Some(topic)) => {
+            (StartAt::Lease(lease), Some(topic))
+                if !self.is_overtaken(lane, (partition, generation, lease)) =>
+            {
                 let key = PartitionKey { topic, partition };
                 // What another lane has delivered under the lease may still be settled. It reads on if this one may not.
                 if let Some(before) = self.groups.reader(partition, lease) {
@@ -304,6 +306,18 @@ impl Node {
         };
         let start = (partition, generation, start, leased);
         self.subscriptions.start(lane, start, &mut self.partitions, actions);
+    }
+
+    /// Whether a later start of the same client came first, on another of its streams: that one reads on.
+    fn is_overtaken(
+        &self,
+        lane: LaneId,
+        (partition, generation, lease): (PartitionId, u32, LeaseEpoch),
+    ) -> bool {
+        let reader = self.groups.reader(partition, lease);
+        let other = reader.filter(|reader| *reader != lane && reader.connection == lane.connection);
+        let started = other.and_then(|other| self.subscriptions.generation(other, partition));
+        started.is_some_and(|later| later > generation)
     }
 
     /// Remembers how far a lane got that will read a partition no longer.

@@ -332,6 +332,27 @@ fn a_lane_that_ends_late_takes_nothing_from_the_one_that_reads_now() {
     assert_eq!(script.acked(), (None, 4));
 }
 
+/// Streams are not in order of each other.
+#[test]
+fn a_start_that_comes_late_takes_nothing_from_a_later_one_that_reads() {
+    let mut script = Script::with_group();
+    let lease = script.member();
+    let earlier = lane(SUBSCRIBE + 40);
+    let open = SubscribeOpen { topic: script.topic, limit_bytes: 1 << 20 };
+    script.event(Event::SubscribeOpened(earlier, open));
+    let start = StartAt::Lease(lease);
+    let subscribe = SubscribePartition { partition: PartitionId::ZERO, generation: 0, start };
+    script.event(Event::SubscribePartition(earlier, subscribe));
+    let ended: PartitionEnded = script.take(SUBSCRIBE + 40, FrameKind::PartitionEnded);
+    assert_eq!((ended.generation, ended.code), (0, ErrorCode::Fenced));
+    script.event(Event::LaneClosed(earlier));
+    script.publish(0, 3, b"value");
+    script.sync();
+    script.ack(lease, 0, 4);
+    script.sync();
+    assert_eq!(script.acked(), (None, 4));
+}
+
 #[test]
 fn whoever_hears_that_a_group_is_there_may_join_it() {
     let mut script = Script::with_group();
