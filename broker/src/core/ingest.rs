@@ -5,9 +5,10 @@
 //! send, so that they seldom have to wait for that.
 //!
 //! Lanes that want more are raised in turn by the same number of bytes (deficit round robin): one that sends as fast as
-//! it can takes what others leave, and no more. Every lane gets a smallest window, whatever the pool says: a lane that could
-//! not send one batch would starve behind idle ones. These windows may exceed the pool if there are many lanes; what is
-//! read never does. That cannot deadlock: the disk needs no reading to go on.
+//! it can takes what others leave, and no more. Every lane gets a smallest window, also where idle lanes have been granted
+//! all there is: behind them it would starve. These windows may exceed the pool if there are many lanes; what is read never
+//! does. They end where little memory is left: that is for lanes that have credit and use it seldom, which would wait with
+//! all others once nothing is read any more. It cannot deadlock: the disk needs no reading to go on, and gives memory back.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -176,7 +177,7 @@ impl Ingest {
 
     /// Raises the lanes that wait, in turn, as far as there is room.
     fn share(&mut self) {
-        let window = self.window();
+        let (window, scarce) = (self.window(), self.is_scarce());
         let mut in_vain = 0;
         while in_vain < self.waiting.len() {
             let Some(lane) = self.waiting.pop_front() else { return };
@@ -184,7 +185,7 @@ impl Ingest {
             let state = self.lanes.get_mut(&lane).expect("lanes that wait are open");
             let available = state.credit.available();
             let wanted = window.saturating_sub(available + state.held);
-            let least = self.limits.window_bytes_min.saturating_sub(available);
+            let least = if scarce { 0 } else { self.limits.window_bytes_min.saturating_sub(available) };
             state.deficit = state.deficit.min(self.limits.turn_bytes) + self.limits.turn_bytes;
             let raise = wanted.min(room).min(state.deficit).max(least);
             if raise > 0 {
@@ -197,7 +198,8 @@ impl Ingest {
                 }
             }
             // Without anything under way the smallest window does: it asks again when it has used that.
-            if raise < wanted && (raise > 0 || state.held > 0) {
+            let is_short = available + raise < self.limits.window_bytes_min;
+            if raise < wanted && (raise > 0 || state.held > 0 || is_short) {
                 // It has had its turn, and goes behind the others.
                 state.deficit -= raise.min(state.deficit);
                 self.waiting.push_back(lane);
@@ -208,6 +210,18 @@ impl Ingest {
                 state.waits = false;
             }
         }
+    }
+
+    /// Whether what is left is for lanes that have credit: an eighth of a pool, and room for the largest batch beside the one
+    /// without which nothing is read.
+    fn is_scarce(&self) -> bool {
+        let least = 2 * footprint(self.limits.window_bytes_min);
+        let kept = |pool| {
+            let limit = self.ledger.limit(pool);
+            (limit / 8).max(least).min(limit / 2)
+        };
+        self.ledger.room(Pool::Ingest) <= kept(Pool::Ingest)
+            || unflushed_room(&self.ledger) <= kept(Pool::Unflushed)
     }
 
     /// Whether the largest batch could not be kept now: nothing should be read from publish lanes until it can.

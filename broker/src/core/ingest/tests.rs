@@ -35,8 +35,12 @@ struct Peers {
 
 impl Peers {
     fn new(lanes: u64) -> Self {
-        let ledger = Ledger::new(BUDGET);
-        let ingest = Ingest::new(LIMITS, ledger.clone());
+        Self::with((LIMITS, BUDGET), lanes)
+    }
+
+    fn with((limits, budget): (IngestLimits, Budget), lanes: u64) -> Self {
+        let ledger = Ledger::new(budget);
+        let ingest = Ingest::new(limits, ledger.clone());
         let mut peers = Self { ledger, ingest, credit: BTreeMap::new(), told: BTreeMap::new() };
         for number in 0..lanes {
             peers.open(lane(number));
@@ -149,6 +153,46 @@ fn nine_slow_producers_never_wait_behind_a_fast_one() {
     }
     assert!(fast > 7000, "the fast one takes what is left: {fast} of 8000 batches");
     assert!(slowest <= 2, "a slow one waited for {slowest} steps");
+}
+
+/// The disk syncs at once, but segments are written slowly: what is durable stays in memory for a while.
+#[test]
+fn nine_slow_producers_go_on_while_a_fast_one_is_ahead_of_the_segments() {
+    const BATCH: u64 = 60_000;
+    const STEPS: u64 = 1000;
+    let limits = IngestLimits { window_bytes_min: 100_000, window_bytes_max: 800_000, turn_bytes: 100_000 };
+    let budget = Budget { ingest: 2_000_000, unflushed: 4_000_000, ..BUDGET };
+    let mut peers = Peers::with((limits, budget), 10);
+    let bytes = footprint(BATCH);
+    let (mut gathered, mut fast, mut held_up) = (0, 0, 0);
+    for step in 0..STEPS {
+        peers.tell();
+        while peers.send(lane(0), BATCH) {
+            peers.ingest.release(lane(0), BATCH, bytes);
+            (gathered, fast) = (gathered + bytes, fast + 1);
+            peers.tell();
+        }
+        if step % 10 == 0 {
+            let slow = lane(1 + step / 10 % 9);
+            if peers.send(slow, BATCH) {
+                peers.ingest.release(slow, BATCH, bytes);
+                gathered += bytes;
+            } else {
+                held_up += 1;
+            }
+        }
+        // Half of the memory is a segment. It is written in forty steps.
+        if step % 40 == 39 {
+            let segment = gathered.min(budget.unflushed / 2);
+            peers.ledger.give_back(Pool::Unflushed, segment);
+            gathered -= segment;
+        }
+    }
+    assert_eq!(held_up, 0, "of {} batches of slow producers", STEPS / 10);
+    assert!(
+        fast > STEPS / 40 * (budget.unflushed / 2 / bytes) * 9 / 10,
+        "the fast one takes what is left: {fast}"
+    );
 }
 
 #[test]
