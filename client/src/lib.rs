@@ -72,6 +72,7 @@ pub use options::{
     Breaker, Compression, Durability, OnDrop, Redelivery, Retry, Start, Tls, TransportProfile,
 };
 pub use url::BrokerUrl;
+pub use weir_protocol::lifetime::LIFETIME_HEADER;
 
 #[cfg(feature = "net")]
 pub use admin::{

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use weir_protocol::batch::{Expectation, Record};
+use weir_protocol::lifetime::{LIFETIME_HEADER, lifetime_value};
 use weir_protocol::units::{Durability, Epoch, Offset, Timestamp, TopicId};
 
 use crate::checkpoint::Checkpoint;
@@ -63,6 +64,15 @@ impl Message {
     pub fn header(mut self, name: &str, value: impl Into<Bytes>) -> Self {
         self.headers.push((name.to_owned(), Some(value.into())));
         self
+    }
+
+    /// Sets for how long after the broker has appended it the message is worth delivering: milliseconds, at least 1. Consumers leave
+    /// out what is older by their own clock, with a gap of the reason [`GapReason::Expired`](crate::GapReason::Expired), and a
+    /// group counts it as settled. It is kept in the header `weir-lifetime-ms`.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.headers.retain(|(name, _)| name != LIFETIME_HEADER);
+        self.header(LIFETIME_HEADER, lifetime_value(lifetime))
     }
 
     /// Sets the key under which a retry will be recognised.
@@ -272,5 +282,11 @@ mod tests {
     fn size_counts_every_byte_that_travels() {
         let message = Message::new("12345").key("12").header("ab", "c").idempotency_key("xyz");
         assert_eq!(message.size(), 5 + 2 + 3 + 3);
+    }
+
+    #[test]
+    fn a_message_has_one_lifetime() {
+        let message = Message::new("x").lifetime(Duration::from_secs(9)).lifetime(Duration::from_millis(20));
+        assert_eq!(message.headers, [("weir-lifetime-ms".to_owned(), Some(Bytes::from_static(b"20")))]);
     }
 }

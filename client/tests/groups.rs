@@ -5,13 +5,13 @@
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use weir_broker::testing::TestBroker;
 use weir_client::{
-    Assigned, AssignmentListener, Checkpoint, Client, Consumer, ErrorKind, Message, Revoking, Start,
-    TopicSpec,
+    Assigned, AssignmentListener, Checkpoint, Client, Consumer, ConsumerEvent, ErrorKind, GapReason, Message,
+    Revoking, Start, TopicSpec,
 };
 
 /// Longest wait for something that must happen.
@@ -147,4 +147,57 @@ async fn a_lease_by_name_has_one_holder_and_goes_on_with_a_higher_token() {
     broker.stop().await.unwrap();
     tokio::time::timeout(LIMIT, second.lost()).await.unwrap();
     assert!(!second.is_held());
+}
+
+#[tokio::test]
+async fn what_has_outlived_its_lifetime_is_left_out_and_settled() {
+    let broker = TestBroker::start().await.unwrap();
+    let client = Client::connect(&broker.url()).await.unwrap();
+    client.admin().create_topic(TopicSpec::new("t").partitions(1)).await.unwrap();
+    let producer = client.producer("t").build().await.unwrap();
+    let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
+    for (value, lifetime) in [("a", short), ("b", long), ("c", short), ("d", long)] {
+        producer.send(Message::new(value).lifetime(lifetime)).await.unwrap();
+    }
+    let last = producer.send(Message::new("e").lifetime(short)).await.unwrap();
+    let over = last.timestamp + short;
+    tokio::time::timeout(LIMIT, async {
+        while SystemTime::now() < over {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    let mut reading = client.consumer("t").start(Start::Earliest).read_to_end().await.unwrap();
+    let mut read = Vec::new();
+    while let Some(record) = reading.recv().await {
+        read.push(record.unwrap().offset);
+    }
+    assert_eq!(read, [1, 3]);
+    let mut member = client.consumer("t").group("g").start(Start::Earliest).subscribe().await.unwrap();
+    let mut events = member.events();
+    for offset in [1, 3] {
+        let record = member.recv().await.unwrap().unwrap();
+        assert_eq!(record.offset, offset);
+        record.ack().await.unwrap();
+    }
+    let expired = |from| ConsumerEvent::Gap { partition: 0, from, to: from + 1, reason: GapReason::Expired };
+    assert_eq!(events.recv().await, Some(ConsumerEvent::Assigned(0)));
+    assert_eq!(events.recv().await, Some(expired(0)));
+    assert_eq!(events.recv().await, Some(expired(2)));
+    tokio::time::timeout(LIMIT, async {
+        // Nothing comes any more, but what is left out is seen only by who asks for more.
+        let next = member.recv();
+        let settled = async {
+            while client.admin().describe_group("t", "g").await.unwrap().partitions[0].committed < 5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            record = next => panic!("{record:?}"),
+            () = settled => {}
+        }
+    })
+    .await
+    .unwrap();
 }

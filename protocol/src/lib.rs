@@ -9,6 +9,7 @@ pub mod credit;
 pub mod cursor;
 pub mod error;
 pub mod frame;
+pub mod lifetime;
 pub mod limits;
 pub mod message;
 pub mod partitioner;

@@ -10,6 +10,7 @@ use weir_protocol::batch::{
     BatchBuilder, BatchIdentity, BuildError, Compression, Header, ProducerBatch, Record, RecordInput,
     StoredBatch, TableRow,
 };
+use weir_protocol::lifetime::LIFETIME_HEADER;
 use weir_protocol::limits::RECORD_HEADERS_MAX;
 use weir_protocol::partitioner::{partition_of, routing_hash};
 use weir_protocol::units::{Epoch, Offset, PartitionKey, ProducerId, Sequence, Timestamp, TopicId};
@@ -208,7 +209,10 @@ impl<'a> Placed<'a> {
         let told = self.told();
         let mut headers: Vec<(&str, Option<&[u8]>)> = Vec::new();
         let original: Vec<Header> = match self.content {
-            Content::Record(found) => found.record.headers.iter().collect(),
+            // A dead letter waits until somebody has looked at it.
+            Content::Record(found) => {
+                found.record.headers.iter().filter(|header| header.key != LIFETIME_HEADER).collect()
+            }
             Content::Lost(_) => Vec::new(),
         };
         // Of a record that has as many headers as it may, the last make room.

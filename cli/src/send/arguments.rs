@@ -33,6 +33,9 @@ pub(crate) struct SendArguments {
     /// Header of every record; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub(crate) headers: Vec<(String, String)>,
+    /// For how long after it is stored each record is worth delivering, such as 30s; those that bring their own keep it
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) lifetime: Option<Duration>,
     /// Idempotency key of a single record, 1 to 64 bytes
     #[arg(long, value_name = "KEY")]
     pub(crate) id: Option<String>,

@@ -1,7 +1,9 @@
 //! What the options say about every record.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use weir_client::{Expect, Message};
+use weir_client::{Expect, LIFETIME_HEADER, Message};
 
 use super::SendArguments;
 
@@ -13,6 +15,7 @@ pub(crate) struct Template {
     id: Option<Bytes>,
     partition: Option<u32>,
     expect: Option<Expect>,
+    lifetime: Option<Duration>,
 }
 
 impl Template {
@@ -29,6 +32,7 @@ impl Template {
             id: arguments.id.as_ref().map(bytes),
             partition: arguments.partition,
             expect: arguments.expect.expect(),
+            lifetime: arguments.lifetime,
         }
     }
 
@@ -40,7 +44,7 @@ impl Template {
         message.idempotency_key.clone_from(&self.id);
         message.partition = self.partition;
         message.expect = self.expect;
-        message
+        self.limit(message)
     }
 
     /// Adds to a record what it does not bring itself.
@@ -50,7 +54,16 @@ impl Template {
         message.partition = message.partition.or(self.partition);
         message.expect = message.expect.or(self.expect);
         message.headers.extend_from_slice(&self.headers);
-        message
+        self.limit(message)
+    }
+
+    /// Gives a record its lifetime, unless it brings one.
+    fn limit(&self, message: Message) -> Message {
+        let brings = message.headers.iter().any(|(name, _)| name == LIFETIME_HEADER);
+        match self.lifetime.filter(|_| !brings) {
+            Some(lifetime) => message.lifetime(lifetime),
+            None => message,
+        }
     }
 }
 
@@ -66,13 +79,16 @@ mod tests {
             id: None,
             partition: Some(3),
             expect: None,
+            lifetime: Some(Duration::from_secs(2)),
         };
         let bare = template.complete(Message::new("v"));
         assert_eq!((bare.key.as_deref(), bare.partition), (Some(&b"k"[..]), Some(3)));
         let own = template.complete(Message::new("v").key("own").partition(1).header("o", "1"));
         assert_eq!((own.key.as_deref(), own.partition), (Some(&b"own"[..]), Some(1)));
         let names: Vec<&str> = own.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["o", "h"]);
+        assert_eq!(names, ["o", "h", LIFETIME_HEADER]);
+        let lasting = template.complete(Message::new("v").lifetime(Duration::from_secs(9)));
+        assert_eq!(lasting.headers[0].1.as_deref(), Some(&b"9000"[..]));
         assert_eq!(template.record(Bytes::from_static(b"v")), bare);
     }
 }

@@ -5,12 +5,13 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use weir_protocol::DecodeError;
-use weir_protocol::batch::{Records, StoredBatch, Voids};
+use weir_protocol::batch::{Record, Records, StoredBatch, Voids};
+use weir_protocol::lifetime::{LIFETIME_HEADER, is_over};
 use weir_protocol::units::{Epoch, Offset, PartitionId, Timestamp, TopicId};
 
 use crate::consumer::event::{ConsumerEvent, GapReason};
 use crate::consumer::settle::{Lease, Leased};
-use crate::message::{Delivered, from_record, system_time};
+use crate::message::{Delivered, from_record, system_time, timestamp};
 use crate::net::subscribe::ConsumerShared;
 
 /// A batch that is being taken apart.
@@ -24,7 +25,7 @@ pub(super) struct Batch {
     base: Offset,
     pub(super) from: Offset,
     until: Offset,
-    appended: SystemTime,
+    appended: Timestamp,
     epoch: Epoch,
     /// Where its records are settled.
     leased: Option<Lease>,
@@ -56,7 +57,7 @@ impl Batch {
             base: section.base_offset,
             from,
             until,
-            appended: system_time(section.append_time),
+            appended: section.append_time,
             epoch: section.partition_epoch,
             leased,
             created,
@@ -85,7 +86,11 @@ impl Batch {
             self.from = offset.advance(1);
             let index = record.offset_delta;
             if !self.voids.is_empty() && self.voids.contains(index) {
-                self.pass_void(shared, offset);
+                self.pass_by(shared, offset, GapReason::Void);
+                continue;
+            }
+            if self.has_expired(&record) {
+                self.pass_by(shared, offset, GapReason::Expired);
                 continue;
             }
             let leased = match &self.leased {
@@ -105,7 +110,7 @@ impl Batch {
                 topic: Arc::clone(&shared.topic),
                 partition: self.partition.get(),
                 offset: offset.get(),
-                timestamp: self.appended,
+                timestamp: system_time(self.appended),
                 attempt: leased.as_ref().map_or(1, Leased::attempt),
                 message,
                 topic_id,
@@ -130,8 +135,15 @@ impl Batch {
         self.last_created.1
     }
 
-    fn pass_void(&self, shared: &ConsumerShared, offset: Offset) {
+    /// Whether a record is older than it is worth delivering.
+    fn has_expired(&self, record: &Record) -> bool {
+        let lifetime = record.headers.find(LIFETIME_HEADER);
+        lifetime.is_some_and(|value| is_over(&value, self.appended, timestamp(SystemTime::now())))
+    }
+
+    /// A record is not handed out. In a group, whatever comes next settles it.
+    fn pass_by(&self, shared: &ConsumerShared, offset: Offset, reason: GapReason) {
         let (partition, from) = (self.partition.get(), offset.get());
-        shared.tell(ConsumerEvent::Gap { partition, from, to: from + 1, reason: GapReason::Void });
+        shared.tell(ConsumerEvent::Gap { partition, from, to: from + 1, reason });
     }
 }

@@ -43,6 +43,8 @@ pub enum GapReason {
     Corrupt,
     /// Their records do not count: they are duplicates.
     Void,
+    /// Their records are older than they said they are worth delivering.
+    Expired,
 }
 
 impl From<Missing> for ConsumerEvent {

@@ -43,6 +43,22 @@ impl Headers {
         self.count
     }
 
+    /// The value of the first header of a name, if it has one.
+    ///
+    /// # Panics
+    /// Never: the bytes were verified when the record was decoded.
+    pub fn find(&self, name: &str) -> Option<Bytes> {
+        let mut reader = Reader::new(&self.bytes);
+        for _ in 0..self.count {
+            let key = header_name(&mut reader).expect("verified when the record was decoded");
+            let value = optional(&mut reader, "header value").expect("verified when the record was decoded");
+            if key == name {
+                return value.map(|value| slice_of(&self.bytes, value));
+            }
+        }
+        None
+    }
+
     /// Goes through the headers in order.
     ///
     /// # Panics
