@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use weir_protocol::ErrorCode;
 use weir_protocol::limits::{NUMBER_MAX, START_OFFSETS_MAX};
-use weir_protocol::message as wire;
+use weir_protocol::message::{self as wire, WaitsFor};
 use weir_protocol::units::{Offset, PartitionId};
 
 use crate::admin::{Admin, Trim, TrimBefore};
@@ -66,6 +66,9 @@ pub struct GroupPartition {
     pub lease: Option<u64>,
     /// Whether the owner was asked to give it back.
     pub revoked: bool,
+    /// What the owner's reading waits for: [`WaitsFor::Records`] if it has everything, [`WaitsFor::Application`] if it takes no
+    /// more now. `None` if nothing reads it: it is free, about to be given back, or waits for a record that has failed.
+    pub waits_for: Option<WaitsFor>,
 }
 
 /// A group with its members and positions.
@@ -384,5 +387,6 @@ fn partition(info: &wire::GroupPartition, members: &[wire::MemberInfo]) -> Group
         owner: owner.map(|owner| owner.member.clone()),
         lease: info.owner.map(|(_, lease)| lease.get()),
         revoked: info.revoked,
+        waits_for: info.waits_for,
     }
 }

@@ -175,6 +175,36 @@ fn a_reset_moves_a_group_also_while_it_has_members() {
 }
 
 #[test]
+fn it_is_shown_how_far_behind_a_group_is_and_what_its_members_wait_for() {
+    let (broker, _lines) = broker(50);
+    broker.text(&["tail", "orders", "-g", "billing", "--from", "earliest", "-n", "20"]);
+    let shown = show(&broker);
+    assert_eq!(numbers(&shown, "lag").iter().sum::<u64>(), 180);
+    for partition in partitions(&shown) {
+        let told =
+            |name: &str| partition[name].as_u64().unwrap_or_else(|| panic!("no {name} in {partition}"));
+        assert!(told("lag_bytes") > told("lag") && told("lag_ms") < 3_600_000, "{partition}");
+        let first = format!("@{}", partition["committed"]);
+        let number = partition["partition"].to_string();
+        let read = ["tail", "orders", "--partition", &number, "--from", &first, "-n", "1", "--json"];
+        let record: Value = serde_json::from_str(&broker.text(&read)).expect("a record");
+        assert_eq!(partition["oldest_unacked"], record["timestamp"]);
+    }
+    let member = broker.client(&["tail", "orders", "-g", "billing"]);
+    next_lines(&member, 180);
+    let waits = |shown: &Value| shown["members"][0]["waits_for"] == json!(["records"]);
+    let shown = wait_until(&broker, |shown| waits(shown) && numbers(shown, "lag") == [0; 4]);
+    assert_eq!(numbers(&shown, "lag_bytes"), [0; 4]);
+    assert!(
+        partitions(&shown)
+            .iter()
+            .all(|item| item["oldest_unacked"].is_null() && item["waits_for"] == "records")
+    );
+    member.signal(Signal::TERM);
+    member.finish().expect_code(130);
+}
+
+#[test]
 fn what_cannot_be_done_has_a_code_and_changes_nothing() {
     let (broker, _lines) = broker(3);
     let fails = |arguments: &[&str], code: i32, says: &str| {

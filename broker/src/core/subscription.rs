@@ -507,6 +507,12 @@ impl Subscriptions {
         })
     }
 
+    /// What the reading of a partition on a lane waits for, if it is read there.
+    pub fn waits_for(&self, lane: LaneId, partition: PartitionId) -> Option<WaitsFor> {
+        let state = self.lanes.get(&lane)?;
+        Some(state.cause(state.cursors.get(&partition)?, &self.limits))
+    }
+
     /// Lanes there are.
     pub fn lanes(&self) -> usize {
         self.lanes.len()

@@ -1,7 +1,7 @@
 //! `weir group ls`: every group on a line.
 
 use serde_json::Value;
-use weir_client::Admin;
+use weir_client::Client;
 
 use super::show;
 use crate::arguments::Global;
@@ -9,12 +9,12 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Align, Output, Table};
 
 /// Lists the groups in order of name and topic.
-pub(super) async fn run(admin: &Admin, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
-    let groups = admin.list_groups().await?;
+pub(super) async fn run(client: &Client, global: &Global, output: &mut Output) -> Result<Exit, Failure> {
+    let groups = client.admin().list_groups().await?;
     if global.json {
         let mut list: Vec<Value> = Vec::new();
         for same in groups.chunk_by(|left, right| left.group == right.group) {
-            list.push(show::json(&show::describe(same, admin).await?));
+            list.push(show::json(&show::describe(same, client).await?));
         }
         output.document(&list)?;
         return Ok(Exit::Done);

@@ -1,5 +1,6 @@
 //! `weir group`: list, show, set, move and remove consumer groups.
 
+mod behind;
 mod ls;
 mod reset;
 mod rm;
@@ -87,8 +88,8 @@ async fn perform(action: &Action, global: &Global) -> Result<Exit, Failure> {
     let admin = client.admin();
     let mut output = Output::open()?;
     let exit = match action {
-        Action::Ls => ls::run(&admin, global, &mut output).await,
-        Action::Show { group } => show::run(group, &admin, global, &mut output).await,
+        Action::Ls => ls::run(&client, global, &mut output).await,
+        Action::Show { group } => show::run(group, &client, global, &mut output).await,
         Action::Reset(reset) => reset::run(reset, &admin, global, &mut output).await,
         Action::Set(set) => set::run(set, &admin, global, &mut output).await,
         Action::Rm(rm) => rm::run(rm, &admin, global, &mut output).await,

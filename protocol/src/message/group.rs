@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes};
 use crate::error::{DecodeError, Problem};
 use crate::frame::FrameKind;
 use crate::limits::{GROUP_MEMBERS_MAX, NAME_BYTES_MAX, START_OFFSETS_MAX};
-use crate::message::{Message, RequestId};
+use crate::message::{Message, RequestId, WaitsFor};
 use crate::read::Reader;
 use crate::units::{LeaseEpoch, Offset, PartitionId, Timestamp};
 use crate::write::Write;
@@ -178,6 +178,8 @@ pub struct GroupPartition {
     pub owner: Option<(u32, LeaseEpoch)>,
     /// Whether the owner was asked to give it back.
     pub revoked: bool,
+    /// What the owner's reading of it waits for; `None` if nothing reads it.
+    pub waits_for: Option<WaitsFor>,
 }
 
 impl GroupStart {

@@ -6,6 +6,7 @@ use weir_protocol::message::{
     GroupInfo, GroupList, GroupPartition, GroupReset, GroupStart, Heartbeat, JoinGroup, LeaveGroup,
     ListGroups, MemberInfo, MovedPosition, PartitionAssigned, PartitionFailures, PartitionLost,
     PartitionRevoked, RecordsAcked, RecordsFailed, ReleasePartition, ResetGroup, SetRedelivery, Verdict,
+    WaitsFor,
 };
 use weir_protocol::units::{LeaseEpoch, Offset};
 use weir_protocol::{Cursor, ErrorCode, Redelivery};
@@ -77,8 +78,9 @@ fn answers() -> Vec<Sample> {
         settled_above: 3,
         owner: Some((0, LEASE)),
         revoked: true,
+        waits_for: Some(WaitsFor::Application),
     };
-    let free = GroupPartition { owner: None, revoked: false, settled_above: 0, ..owned };
+    let free = GroupPartition { owner: None, revoked: false, settled_above: 0, waits_for: None, ..owned };
     vec![
         Sample::message("group-reset", GroupReset { request: REQUEST, partitions: vec![moved] }),
         Sample::message("group-list", GroupList { request: REQUEST, more: true, groups: vec![info()] }),

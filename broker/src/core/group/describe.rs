@@ -5,7 +5,7 @@ use std::ops::Bound;
 use weir_protocol::limits::PAGE_ENTRIES_MAX;
 use weir_protocol::message::{
     DescribeFailures, DescribeGroup, FailingPartition, GroupDescription, GroupFailures, GroupInfo, GroupList,
-    GroupPartition, ListGroups, MemberInfo,
+    GroupPartition, ListGroups, MemberInfo, WaitsFor,
 };
 use weir_protocol::units::{Offset, PartitionId, PartitionKey, Timestamp};
 use weir_protocol::{ErrorCode, Redelivery};
@@ -14,6 +14,7 @@ use super::failing::LetterId;
 use super::share::{Share, numbered, wait_ms};
 use super::sharing::Name;
 use super::{Group, Groups};
+use crate::core::LaneId;
 use crate::core::coordinator::Refusal;
 use crate::core::letter::Letters;
 use crate::core::subscription::Partitions;
@@ -29,7 +30,7 @@ impl Groups {
         GroupList { request: list.request, more: live.next().is_some(), groups }
     }
 
-    /// A group and a page of its partitions.
+    /// A group and a page of its partitions. `waits_for` tells what the reading of a partition on a lane waits for.
     ///
     /// # Errors
     /// No such group.
@@ -38,6 +39,7 @@ impl Groups {
         now: u64,
         describe: &DescribeGroup,
         partitions: &Partitions,
+        waits_for: impl Fn(LaneId, PartitionId) -> Option<WaitsFor>,
     ) -> Result<Option<GroupDescription>, Refusal> {
         let id = self.live(&describe.topic, &describe.group)?;
         let Some(group) = self.groups.get(&id) else { return Ok(None) };
@@ -67,6 +69,7 @@ impl Groups {
                 settled_above: share.cursor.settled_above(),
                 owner: owner(share),
                 revoked: share.lease.as_ref().is_some_and(|lease| lease.revoked.is_some()),
+                waits_for: share.lease.as_ref().and_then(|lease| waits_for(lease.reader?, partition)),
             }
         });
         Ok(Some(GroupDescription {

@@ -72,7 +72,9 @@ impl Node {
                 return;
             }
             GroupRequest::Describe(describe) => {
-                let described = self.groups.describe(now.monotonic_us, &describe, &self.partitions);
+                let waits_for = |lane, partition| self.subscriptions.waits_for(lane, partition);
+                let described =
+                    self.groups.describe(now.monotonic_us, &describe, &self.partitions, waits_for);
                 let told = described.and_then(|described| {
                     let frames: Vec<_> = described.iter().map(Message::to_frame).collect();
                     self.has_room(lane, &frames)?;

@@ -3,7 +3,7 @@
 use super::{
     BufMut, Bytes, DecodeError, FrameKind, GROUP_MEMBERS_MAX, GroupDescription, GroupInfo, GroupList,
     GroupPartition, GroupReset, LeaseEpoch, MemberInfo, Message, MovedPosition, NAME_BYTES_MAX, PartitionId,
-    Problem, Reader, Timestamp, Write,
+    Problem, Reader, Timestamp, WaitsFor, Write,
 };
 
 impl MovedPosition {
@@ -67,11 +67,14 @@ impl MemberInfo {
     }
 }
 
+/// What stands in place of a cause where nothing reads.
+const NO_READER: u8 = u8::MAX;
+
 /// What stands in place of an owner where there is none.
 const NO_OWNER: u32 = u32::MAX;
 
 impl GroupPartition {
-    const BYTES: usize = 4 + 8 + 8 + 8 + 4 + 8 + 1;
+    const BYTES: usize = 4 + 8 + 8 + 8 + 4 + 8 + 1 + 1;
 
     fn encode(&self, out: &mut impl BufMut) {
         out.put_u32_le(self.partition.get());
@@ -82,6 +85,7 @@ impl GroupPartition {
         out.put_u32_le(owner);
         out.put_u64_le(lease.get());
         out.put_u8(u8::from(self.revoked));
+        out.put_u8(self.waits_for.map_or(NO_READER, WaitsFor::number));
     }
 
     fn decode(reader: &mut Reader<'_>, members: usize) -> Result<Self, DecodeError> {
@@ -96,7 +100,15 @@ impl GroupPartition {
             return Err(DecodeError::new(at, Problem::Invalid { what: "owner", value: u64::from(owner) }));
         }
         let owner = (owner != NO_OWNER).then_some((owner, lease));
-        Ok(Self { partition, committed, end_offset, settled_above, owner, revoked: reader.flag("revoked")? })
+        let revoked = reader.flag("revoked")?;
+        let at = reader.position();
+        let waits_for = match reader.u8()? {
+            NO_READER => None,
+            number => Some(WaitsFor::from_number(number).ok_or_else(|| {
+                DecodeError::new(at, Problem::Invalid { what: "cause", value: u64::from(number) })
+            })?),
+        };
+        Ok(Self { partition, committed, end_offset, settled_above, owner, revoked, waits_for })
     }
 }
 

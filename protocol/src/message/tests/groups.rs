@@ -42,14 +42,16 @@ fn member() -> impl Strategy<Value = MemberInfo> {
 /// A partition of a group with two members.
 fn group_partition() -> impl Strategy<Value = GroupPartition> {
     let owner = option::of((0u32..2, any::<u64>().prop_map(LeaseEpoch::new)));
-    (partition(), [offset(), offset()], any::<u64>(), owner, any::<bool>()).prop_map(
-        |(partition, [committed, end_offset], settled_above, owner, revoked)| GroupPartition {
+    let waits_for = option::of(proptest::sample::select(WaitsFor::ALL));
+    (partition(), [offset(), offset()], any::<u64>(), owner, any::<bool>(), waits_for).prop_map(
+        |(partition, [committed, end_offset], settled_above, owner, revoked, waits_for)| GroupPartition {
             partition,
             committed,
             end_offset,
             settled_above,
             owner,
             revoked,
+            waits_for,
         },
     )
 }
