@@ -38,9 +38,9 @@ impl Size {
                 Self { memory, connections_max: "200", stalled: (50, 100), seconds: 60, rate: 2000 }
             }
             Err(_) => Self {
-                memory: "64MiB".to_owned(),
-                connections_max: "100",
-                stalled: (10, 50),
+                memory: "96MiB".to_owned(),
+                connections_max: "80",
+                stalled: (10, 30),
                 seconds: 10,
                 rate: 500,
             },
